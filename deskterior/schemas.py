@@ -1,0 +1,161 @@
+"""The wire contract as pydantic models: what goes in and out over HTTP, field by field."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PhotoUrl = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=4096,
+        description="Address of the photo, http or https. It is echoed byte for byte.",
+        examples=["https://example.com/desk.jpg"],
+    ),
+]
+
+
+class Concept(StrEnum):
+    """The style that a desk is made over in."""
+
+    BASIC = "BASIC"
+    CARTOON = "CARTOON"
+    SIMPLE = "SIMPLE"
+    OIL = "OIL"
+    MSPAINT = "MSPAINT"
+
+
+class Wire(BaseModel):
+    """Base of all that crosses the wire. Unknown fields of a request are let through: old servers meet new clients."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class ClassifyRequest(Wire):
+    initial_image_url: PhotoUrl
+    concept: Concept | None = None
+    """The style for the makeover that may follow."""
+
+
+class TaskStatus(Wire):
+    initial_image_url: str
+    classify: bool = Field(description="Whether the photo shows a desk.")
+
+
+class GenerateRequest(Wire):
+    image_url: PhotoUrl
+    concept: Concept = Concept.BASIC
+
+
+class Description(Wire):
+    """What the vision model says of a desk."""
+
+    prompt: str
+    keywords: list[str]
+    tags: list[str]
+    mood: str
+
+
+class ProductDetail(Wire):
+    title: str
+    price: str = Field(pattern=r"^[0-9]+$", description="In won, digits alone.")
+    mall: str
+    link: str
+    image: str
+    main_category: str
+    sub_category: str
+
+
+class Product(Wire):
+    keyword: str
+    details: list[ProductDetail]
+
+
+class PromptResponse(Wire):
+    initial_image_url: str
+    processed_image_url: str
+    products: list[Product]
+
+
+class FieldError(Wire):
+    field: str
+    message: str
+
+
+class Problem(Wire):
+    """An error (RFC 9457, `application/problem+json`)."""
+
+    type: str = Field(examples=["/problems/photo-unreadable"])
+    title: str
+    status: int
+    detail: str
+    request_id: str | None = None
+    errors: list[FieldError] | None = Field(default=None, exclude_if=lambda errors: errors is None)
+
+
+class CostItem(Wire):
+    what: str
+    model: str
+    units: dict[str, float]
+    usd: float
+
+
+class Cost(Wire):
+    currency: Literal["USD"] = "USD"
+    total: float = 0.0
+    items: list[CostItem] = []
+
+
+class CallbackState(Wire):
+    status: Literal["none", "pending", "delivered", "failed"] = "none"
+    attempts: int = 0
+    last_error: str | None = None
+
+
+TaskState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+Stage = Literal["describe", "render", "shop", "publish", "notify"]
+
+
+class Task(Wire):
+    id: str
+    kind: Literal["v1", "v2"]
+    status: TaskState
+    stage: Stage | None = None
+    progress: float = Field(ge=0, le=1)
+    initial_image_url: str
+    concept: Concept
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    attempts: int = 0
+    result: PromptResponse | None = None
+    error: Problem | None = None
+    cost: Cost = Cost()
+    callback: CallbackState = CallbackState()
+
+
+class TaskPage(Wire):
+    tasks: list[Task]
+    next_cursor: str | None = None
+
+
+class UploadRequest(Wire):
+    content_type: Literal["image/jpeg", "image/png", "image/webp", "image/heic"]
+    size: int = Field(gt=0, description="Bytes.")
+
+
+class Upload(Wire):
+    upload_url: str
+    method: Literal["PUT"] = "PUT"
+    headers: dict[str, str]
+    image_url: str
+    expires_at: datetime
+
+
+class Health(Wire):
+    status: Literal["healthy", "unhealthy"]
+    checks: dict[str, str]
