@@ -159,3 +159,38 @@ class Upload(Wire):
 class Health(Wire):
     status: Literal["healthy", "unhealthy"]
     checks: dict[str, str]
+
+
+class ModelCard(Wire):
+    """A model that is served."""
+
+    name: str
+    version: str
+    digest: str
+    resolution: int = Field(description="Side of the square that the model sees, in pixels.")
+    threshold: float = Field(description="Score from which a photo is a desk.")
+    metrics: dict[str, float] = Field(description="Out-of-fold figures of its training report.")
+
+
+class Provider(Wire):
+    """An outside service, and whether a stand-in answers for it."""
+
+    address: str
+    model: str | None = None
+    sandbox: bool
+
+
+class Limits(Wire):
+    photo_max_bytes: int
+    photo_max_pixels: int
+    body_max_bytes: int
+    max_concurrency: int
+
+
+class Info(Wire):
+    version: str
+    env: Literal["development", "production"]
+    device: str = Field(description="What the classifier runs on.", examples=["cpu", "cuda:0 NVIDIA L4"])
+    model: ModelCard
+    providers: dict[str, Provider]
+    limits: Limits

@@ -1,0 +1,76 @@
+# The daily commands. Each sets up what it needs (Python 3.11 and make are enough) and is quick the second time.
+#   make demo [PHOTO="path-or-url ..."]   the main job on sample photos, or on yours; pictures in demo-output/
+#   make test                             checks, then every test
+#   make serve                            the service for development, until Ctrl-C
+#   make check | train | bench | build | lock
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+UV     := $(BIN)/uv --no-progress
+UV_VERSION := 0.13.9
+PORT   ?= 8080
+DATA   ?= data/photos
+PHOTO  ?=
+PYTEST ?=
+
+export PYTHONPATH := $(CURDIR)
+export BENTOML_DO_NOT_TRACK := true
+
+.PHONY: setup demo serve check test train bench build lock clean
+.DEFAULT_GOAL := demo
+
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
+	  { echo "Python 3.11 is needed, and '$(PYTHON)' is not it: install it, or say PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "== a virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { echo "Could not make a virtual environment: on Debian, install python3.11-venv"; exit 1; }
+	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
+
+# What serving on a CPU needs: no torch.
+$(VENV)/.serve: requirements-serve.txt | $(BIN)/uv
+	@echo "== packages for serving"
+	@$(UV) pip install -q --require-hashes -r requirements-serve.txt
+	@touch $@
+
+# Everything: training, tests, checks. torch alone is several GB.
+$(VENV)/.dev: requirements.txt | $(BIN)/uv
+	@echo "== packages for development (torch is large: a minute or two)"
+	@$(UV) pip install -q --require-hashes -r requirements.txt
+	@touch $@ $(VENV)/.serve
+
+setup: $(VENV)/.dev
+	@[ ! -d .git ] || $(BIN)/pre-commit install >/dev/null
+
+demo: $(VENV)/.serve
+	@$(BIN)/python -m demo $(PHOTO)
+
+serve: $(VENV)/.serve
+	@LOG_FORMAT=$${LOG_FORMAT:-console} $(BIN)/bentoml serve service:Deskterior --port $(PORT)
+
+check: $(VENV)/.dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+test: check
+	@$(BIN)/pytest $(PYTEST)
+
+train: $(VENV)/.dev
+	@$(BIN)/python -m training train --data $(DATA)
+
+bench: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks
+
+build: $(VENV)/.serve
+	@$(BIN)/bentoml build
+
+# The one resolved set, and the part of it that a Bento carries.
+lock: | $(BIN)/uv
+	@$(UV) pip compile -q pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-header $(LOCK) -o requirements.txt
+	@$(UV) pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-header -c requirements.txt --no-annotate -o requirements-serve.txt
+
+clean:
+	rm -rf demo-output build .cache

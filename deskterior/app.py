@@ -1,0 +1,109 @@
+"""The HTTP surface as one FastAPI application: routes, errors, and the documentation at /docs and /openapi.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse, Response
+from starlette.exceptions import HTTPException
+
+from deskterior import version
+from deskterior.errors import DeskteriorError, Invalid, ServerError
+from deskterior.front import of_status, problem_response
+from deskterior.routers import classify, healthcheck, info
+from deskterior.schemas import Problem
+
+log = structlog.get_logger(__name__)
+
+ABOUT = """
+Tells whether a photo shows a desk and, for a desk, makes a restyled picture of it and a list of products to buy.
+
+Every path also answers under the prefix `/app/routers`. Every error is an RFC 9457 problem (`application/problem+json`),
+and every answer carries `X-Request-ID`.
+"""
+
+
+def create_app() -> FastAPI:
+    """The application. Whoever runs it sets `app.state.services` before the first request."""
+    app = FastAPI(
+        title="Deskterior",
+        version=version(),
+        description=ABOUT,
+        responses={
+            "4XX": {"model": Problem, "description": "The request, or the photo, is at fault."},
+            "5XX": {"model": Problem, "description": "The service, or one that it calls, is at fault."},
+        },
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    for router in (classify.router, healthcheck.router, info.router):
+        app.include_router(router)
+    app.add_exception_handler(DeskteriorError, _deskterior_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
+    _document_problems(app)
+    return app
+
+
+def _answer(request: Request, error: DeskteriorError, status: int | None = None) -> Response:
+    headers, body = problem_response(error, getattr(request.state, "request_id", None))
+    return Response(body, status or error.status, {name.decode(): value.decode() for name, value in headers})
+
+
+async def _deskterior_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, DeskteriorError)
+    say = log.error if isinstance(error, ServerError) else log.info
+    say("request.failed", slug=error.slug, detail=error.detail, internal=error.internal or None)
+    return _answer(request, error)
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    fields = [{"field": _field(item["loc"]), "message": str(item["msg"])} for item in error.errors()]
+    named = "; ".join(f"{item['field']}: {item['message']}" for item in fields[:5])
+    return _answer(request, Invalid(named or "The request does not fit the schema", errors=fields))
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    response = _answer(request, of_status(error.status_code, str(error.detail)), _status(error.status_code))
+    if error.headers and "allow" in {name.lower() for name in error.headers}:
+        response.headers["Allow"] = next(v for n, v in error.headers.items() if n.lower() == "allow")
+    return response
+
+
+def _status(status: int) -> int:
+    # FastAPI answers 400 to a body that it cannot parse; to us that is a body that does not fit the schema.
+    return 422 if status == 400 else status
+
+
+def _field(where: tuple[int | str, ...]) -> str:
+    """`("body", "image_url")` is the field `image_url`; a body as a whole is `body`."""
+    parts = [str(part) for part in where if not isinstance(part, int) or len(where) > 2]
+    return ".".join(parts[1:]) or ".".join(parts)
+
+
+def _document_problems(app: FastAPI) -> None:
+    """Say in the OpenAPI document what is true: problems have their own media type, and 422 is one of them."""
+    made = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema:
+            return app.openapi_schema
+        schema = made()
+        for path in schema["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+                for status, response in operation["responses"].items():
+                    if status[0] in "45" and (content := response.get("content", {})).get("application/json"):
+                        content["application/problem+json"] = content.pop("application/json")
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schema["components"]["schemas"].pop(unused, None)
+        app.openapi_schema = schema
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,210 @@
+"""The outermost layer of the HTTP surface, before any route: what must hold for every path.
+
+Spellings of a path, request ids, the body limit, early refusal under overload, and one shape for every error, also those
+of BentoML's own paths. What a path does is the routers' business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import structlog
+
+from deskterior import telemetry
+from deskterior.errors import (
+    BodyTooLarge,
+    ClientError,
+    DeskteriorError,
+    InternalError,
+    Invalid,
+    MethodNotAllowed,
+    NotFound,
+    Overloaded,
+)
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+log = structlog.get_logger(__name__)
+
+PREFIX = "/app/routers"
+ALIASES = {"/v1/generated": "/v1/generate"}
+BENTOML_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/schema.json"})
+HEALTH_PATHS = frozenset({"/health", "/healthcheck"})
+ALWAYS_ANSWERED = BENTOML_PATHS | HEALTH_PATHS
+BODY_TIMEOUT_S = 30.0
+"""A body of at most `body_max_bytes` that takes longer is a slow drip."""
+
+
+class Front:
+    """ASGI middleware around BentoML's application that sends all but BentoML's own paths to `api`."""
+
+    def __init__(self, app: ASGIApp, api: ASGIApp, body_max_bytes: int, max_concurrency: int) -> None:
+        self._bentoml = app
+        self._api = api
+        self._body_max_bytes = body_max_bytes
+        self._max_concurrency = max_concurrency
+        self._in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._bentoml(scope, receive, send)
+            return
+        scope = _respelled(scope)
+        answer = _Answer(scope, send)
+        started = time.perf_counter()
+        with structlog.contextvars.bound_contextvars(request_id=answer.request_id):
+            self._in_flight += 1
+            try:
+                await self._answer(scope, receive, answer)
+            except DeskteriorError as error:
+                await answer.problem(error)
+            except Exception:
+                log.exception("request.crashed", method=scope["method"], path=scope["path"])
+                await answer.problem(InternalError())
+            finally:
+                self._in_flight -= 1
+                if scope["path"] not in ALWAYS_ANSWERED:
+                    log.info(
+                        "request",
+                        method=scope["method"],
+                        path=scope["path"],
+                        status=answer.status,
+                        ms=round((time.perf_counter() - started) * 1000, 1),
+                    )
+
+    async def _answer(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        path = scope["path"]
+        if path not in ALWAYS_ANSWERED and self._in_flight > self._max_concurrency:
+            raise Overloaded("The service answers as many requests as it can; try again shortly", retry_after=1)
+        if path in BENTOML_PATHS:
+            await self._bentoml(scope, receive, answer.send)
+            return
+        if not path.startswith("/files/"):  # an upload streams its body, with a limit of its own
+            receive = await self._read_body(scope, receive)
+        scope["state"] = {**scope.get("state", {}), "request_id": answer.request_id}
+        await self._api(scope, receive, answer.send)
+
+    async def _read_body(self, scope: Scope, receive: Receive) -> Receive:
+        """Read the whole body, at most `body_max_bytes`, and return a `receive` that gives it again."""
+        too_large = f"The body is over {self._body_max_bytes} bytes"
+        length = _header(scope, b"content-length")
+        if length and length.isdigit() and int(length) > self._body_max_bytes:
+            raise BodyTooLarge(too_large)
+        body = bytearray()
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                more = True
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        more = False
+                    else:
+                        body += message.get("body", b"")
+                        more = message.get("more_body", False)
+                    if len(body) > self._body_max_bytes:
+                        raise BodyTooLarge(too_large)
+        except TimeoutError:
+            raise RequestTimeout(f"The body did not arrive within {BODY_TIMEOUT_S:.0f} s") from None
+        first: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+        async def again() -> Message:
+            return first.pop() if first else await receive()
+
+        return again
+
+
+class RequestTimeout(ClientError):
+    status, slug, title = 408, "request-timeout", "The request took too long to arrive"
+
+
+class _Answer:
+    """The way back: adds the request id, and turns an error of any other shape into a problem."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self.status = 0
+        self.request_id = telemetry.request_id(_header(scope, b"x-request-id"))
+        self._send = send
+        self._head = scope["method"] == "HEAD"
+        self._foreign = False
+        self._health = scope["path"] in HEALTH_PATHS  # its 503 says which check failed, in a shape of its own
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            kind = dict(message.get("headers", [])).get(b"content-type", b"")
+            if message["status"] >= 400 and not kind.startswith(b"application/problem+json") and not self._health:
+                self._foreign = True
+                allow = [(name, value) for name, value in message.get("headers", []) if name == b"allow"]
+                await self.problem(of_status(message["status"]), status=message["status"], headers=allow)
+                return
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", []), (b"x-request-id", self.request_id.encode())]
+        elif self._foreign:
+            return
+        await self._send(message)
+
+    async def problem(
+        self, error: DeskteriorError, status: int | None = None, headers: list[tuple[bytes, bytes]] | None = None
+    ) -> None:
+        """Answer with `error`, unless an answer is under way already: then cut it off, so that it is not taken as whole."""
+        if self.status:
+            raise ConnectionAbortedError("the answer had begun when the request failed")
+        head, body = problem_response(error, self.request_id)
+        self.status = status or error.status
+        fields = [*head, *(headers or []), (b"x-request-id", self.request_id.encode())]
+        await self._send({"type": "http.response.start", "status": self.status, "headers": fields})
+        await self._send({"type": "http.response.body", "body": b"" if self._head else body})
+
+
+def problem_response(error: DeskteriorError, request_id: str | None) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Headers and body of an RFC 9457 answer."""
+    body = json.dumps(error.problem(request_id), ensure_ascii=False).encode("utf-8", "replace")
+    headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
+    if error.retry_after is not None:
+        headers.append((b"retry-after", str(max(1, round(error.retry_after))).encode()))
+    return headers, body
+
+
+def of_status(status: int, detail: str = "") -> DeskteriorError:
+    """The error for a status that came without one of ours."""
+    match status:
+        case 404:
+            return NotFound("There is nothing at this path; see /docs")
+        case 405:
+            return MethodNotAllowed("See the Allow header, or /docs")
+        case 413:
+            return BodyTooLarge(detail)
+        case 400 | 422:
+            return Invalid(detail or "The request cannot be read")
+        case 429 | 503:
+            return Overloaded("The service is not ready; try again shortly", retry_after=2)
+        case _ if 400 <= status < 500:
+            error = ClientError(detail)
+        case _:
+            return InternalError()
+    error.status = status  # type: ignore[misc]
+    return error
+
+
+def _respelled(scope: Scope) -> Scope:
+    """A copy of the scope with the path in the spelling that the routes know."""
+    path: str = scope["path"]
+    if path.startswith(PREFIX + "/"):
+        path = path.removeprefix(PREFIX)
+    path = ALIASES.get(path, path)
+    return {**scope, "path": path, "raw_path": path.encode("utf-8", "surrogateescape")}
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    for key, value in scope["headers"]:
+        if key == name:
+            text: str = value.decode("latin-1")
+            return text
+    return None

@@ -1,0 +1,55 @@
+"""`GET /healthcheck` and `/health`: 200 while the service can do its work, 503 with the reason when not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response
+
+from deskterior.errors import DeskteriorError, Overloaded
+from deskterior.gpu import check_gpu
+from deskterior.schemas import Health
+from deskterior.services import Services, services
+
+router = APIRouter(tags=["health"])
+
+CHECK_TIMEOUT_S = 3.0
+"""The load balancer gives up after 5 s."""
+
+
+@router.api_route(
+    "/health", methods=["GET", "HEAD"], summary="Can the service do its work?", responses={503: {"model": Health}}
+)
+@router.api_route("/healthcheck", methods=["GET", "HEAD"], include_in_schema=False)
+async def health(response: Response, to: Annotated[Services, Depends(services)]) -> Health:
+    """Run the model, ask the GPU where there is one, and the job store."""
+    checks: dict[str, Callable[[], Awaitable[str]]] = {
+        "desk_classifier": to.desk.check,
+        "gpu": lambda: asyncio.to_thread(check_gpu),
+        "job_store": to.check_job_store,
+    }
+    outcomes = await asyncio.gather(*(_outcome(check) for check in checks.values()))
+    healthy = all(ok for ok, _ in outcomes)
+    if not healthy:
+        response.status_code = 503
+    return Health(
+        status="healthy" if healthy else "unhealthy",
+        checks={name: text for name, (_, text) in zip(checks, outcomes, strict=True)},
+    )
+
+
+async def _outcome(check: Callable[[], Awaitable[str]]) -> tuple[bool, str]:
+    """Whether a check passed, and a public sentence. A busy model is alive: overload must not take the machine away."""
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            return True, await check()
+    except Overloaded:
+        return True, "busy"
+    except TimeoutError:
+        return False, f"no answer within {CHECK_TIMEOUT_S:.0f} s"
+    except DeskteriorError as error:
+        return False, error.detail
+    except Exception as error:  # noqa: BLE001 - whatever a check dies of, the answer is 503 with its kind
+        return False, type(error).__name__

@@ -1,0 +1,77 @@
+"""Structured logs: one JSON object a line, with the request's and the task's id, and BentoML's own lines in the same shape."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import uuid
+from typing import Any
+
+import structlog
+
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_QUERY = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>]*")
+
+
+def request_id(given: str | None) -> str:
+    """The client's own id when it is sane (128 letters, digits and `._:-` at most), otherwise a new one."""
+    if given and _SANE_REQUEST_ID.fullmatch(given):
+        return given
+    return uuid.uuid4().hex
+
+
+def cut_queries(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """Cut the query off every address in a log line: it may be a presigned address's signature."""
+    for key, value in event.items():
+        if isinstance(value, str) and "?" in value:
+            event[key] = _QUERY.sub(r"\1?…", value)
+    return event
+
+
+def configure_logging(level: str, form: str) -> None:
+    """Send structlog's and the standard library's lines to stdout in one shape.
+
+    `form` is `json` or `console`. Call it after BentoML has set up its own logging: it replaces those handlers.
+    """
+    shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        cut_queries,
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    render: structlog.types.Processor = (
+        structlog.processors.JSONRenderer(ensure_ascii=False)
+        if form == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in ("bentoml", "uvicorn", "uvicorn.error", "dbos"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    # A line for each outgoing call, with its whole address, is noise and may hold a signature.
+    for name in ("httpx", "httpx2", "httpcore", "openai", "botocore", "boto3", "urllib3"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

@@ -1,0 +1,56 @@
+"""The Bento Service: composes the runners and the outside services into one API. Wiring only.
+
+`bentoml serve` runs it. The HTTP surface is `deskterior.app`, behind `deskterior.front`; the methods below are what
+BentoML's own clients read from `/schema.json`, and share the routes' code.
+"""
+
+from __future__ import annotations
+
+import bentoml
+from runners.launcher import start_beside
+
+from deskterior import telemetry
+from deskterior.app import create_app
+from deskterior.config import settings
+from deskterior.front import Front
+from deskterior.routers.classify import look
+from deskterior.schemas import ClassifyRequest, TaskStatus
+from deskterior.services import Services
+
+SETTINGS = settings()
+API = create_app()
+
+
+@bentoml.service(
+    workers=SETTINGS.workers,
+    # The limits of BentoML answer in shapes of their own: Front limits, and each wait has its own end. This timeout is
+    # only longer than the longest of them, and short, because each request leaves a timer behind until it has passed.
+    traffic={"timeout": SETTINGS.wait_max_s + 60},
+    logging={"access": {"enabled": False}},
+)
+class Deskterior:
+    @bentoml.on_deployment
+    @staticmethod
+    def start_beside() -> None:
+        """Once, before the workers: the processes that run beside the API (runners, the sandbox)."""
+        start_beside(SETTINGS)
+
+    @bentoml.on_startup
+    async def open(self) -> None:
+        telemetry.configure_logging(SETTINGS.log_level, SETTINGS.log_format)
+        self.services = API.state.services = await Services.open(SETTINGS)
+
+    @bentoml.on_shutdown
+    async def close(self) -> None:
+        await self.services.aclose()
+
+    @bentoml.api(route="/classify")
+    async def classify(self, request: ClassifyRequest, /) -> TaskStatus:
+        """Tell whether a photo shows a desk."""
+        status, _ = await look(request, self.services)
+        return status
+
+
+Deskterior.add_asgi_middleware(
+    Front, api=API, body_max_bytes=SETTINGS.body_max_bytes, max_concurrency=SETTINGS.max_concurrency
+)
