@@ -185,11 +185,17 @@ class Settings(BaseSettings):
         if not self.api_keys.get_secret_value():
             raise ValueError("API_KEYS is missing: ENV=production does not start without keys")
         for name in ("openai_base_url", "naver_base_url"):
-            if (url := getattr(self, name)) and (url == self.sandbox_url or is_private_host(urlsplit(url).hostname or "")):
-                raise ValueError(f"{name.upper()} is the sandbox or a private address: ENV=production needs the real one")
+            if (url := getattr(self, name)) and (
+                url == self.sandbox_url or is_private_host(urlsplit(url).hostname or "")
+            ):
+                raise ValueError(
+                    f"{name.upper()} is the sandbox or a private address: ENV=production needs the real one"
+                )
         for host in self.photo_allowed_hosts:
             if is_private_host(host):
-                raise ValueError(f"PHOTO_ALLOWED_HOSTS has the private host {host}: ENV=production never fetches from it")
+                raise ValueError(
+                    f"PHOTO_ALLOWED_HOSTS has the private host {host}: ENV=production never fetches from it"
+                )
 
     @property
     def desk_placement(self) -> str:
