@@ -20,7 +20,10 @@ What only the log may know goes into `internal`.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from deskterior.schemas import CostItem
 
 
 class DeskteriorError(Exception):
@@ -174,13 +177,26 @@ class SpendingCapReached(ServerError):
 
 
 class ProviderError(ServerError):
-    """An outside service is at fault. `provider` names it."""
+    """An outside service is at fault. `provider` names it.
+
+    `safe_to_retry`: it is certain that nothing was billed, and another try may help. `cost`: what the failed call is
+    known, or has to be assumed, to have cost; it counts for the day's spending like a call that succeeded.
+    """
 
     def __init__(
-        self, detail: str = "", *, provider: str = "", retry_after: float | None = None, internal: str = ""
+        self,
+        detail: str = "",
+        *,
+        provider: str = "",
+        retry_after: float | None = None,
+        internal: str = "",
+        safe_to_retry: bool = False,
+        cost: CostItem | None = None,
     ) -> None:
         super().__init__(detail, retry_after=retry_after, internal=internal)
         self.provider = provider
+        self.safe_to_retry = safe_to_retry
+        self.cost = cost
 
 
 class ProviderFailed(ProviderError):
