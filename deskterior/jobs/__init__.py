@@ -1,0 +1,5 @@
+"""The durable engine: jobs that outlive the process that began them, on SQLite or Postgres.
+
+`database` opens the store, `engine` runs jobs on DBOS, `executors` tells the living from the dead, and `takeover` gives
+the jobs of the dead to the living. What a job does is its owner's business (`deskterior.makeover`).
+"""
