@@ -77,9 +77,12 @@ class Settings(BaseSettings):
     openai_base_url: str = ""
     """Empty: OpenAI's own address with a key, the sandbox without one."""
     vision_model: str = "gpt-4o"
-    image_model: str = "gpt-image-1"
-    image_size: str = "1024x1024"
+    image_model: str = "gpt-image-2.6-sunburst"
+    """Any of `deskterior/providers/models.toml`."""
+    image_size: str = "auto"
+    """`auto` takes the model's size nearest to the photo's shape."""
     image_quality: str = "medium"
+    """In any model's words: `low`, `medium`, `high`, `standard`, `hd`."""
     vision_timeout_s: float = Field(default=60.0, gt=0)
     image_timeout_s: float = Field(default=180.0, gt=0)
     image_attempts: int = Field(default=1, ge=1, le=5)
