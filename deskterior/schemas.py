@@ -136,6 +136,10 @@ class Task(Wire):
     error: Problem | None = None
     cost: Cost = Cost()
     callback: CallbackState = CallbackState()
+    prompt_version: str | None = None
+    """Which version of the prompts described and drew it."""
+    warnings: list[str] = []
+    """What went less well than it should, though the task went on: products that could not be searched, say."""
 
 
 class TaskPage(Wire):
