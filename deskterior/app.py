@@ -49,9 +49,9 @@ def create_app() -> FastAPI:
     return app
 
 
-def _answer(request: Request, error: DeskteriorError, status: int | None = None) -> Response:
+def _answer(request: Request, error: DeskteriorError) -> Response:
     headers, body = problem_response(error, getattr(request.state, "request_id", None))
-    return Response(body, status or error.status, {name.decode(): value.decode() for name, value in headers})
+    return Response(body, error.status, {name.decode(): value.decode() for name, value in headers})
 
 
 async def _deskterior_error(request: Request, error: Exception) -> Response:
@@ -70,15 +70,9 @@ async def _validation_error(request: Request, error: Exception) -> Response:
 
 async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    response = _answer(request, of_status(error.status_code, str(error.detail)), _status(error.status_code))
-    if error.headers and "allow" in {name.lower() for name in error.headers}:
-        response.headers["Allow"] = next(v for n, v in error.headers.items() if n.lower() == "allow")
+    response = _answer(request, of_status(error.status_code, str(error.detail)))
+    response.headers.update({name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"})
     return response
-
-
-def _status(status: int) -> int:
-    # FastAPI answers 400 to a body that it cannot parse; to us that is a body that does not fit the schema.
-    return 422 if status == 400 else status
 
 
 def _field(where: tuple[int | str, ...]) -> str:

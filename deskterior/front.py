@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 import structlog
@@ -142,7 +142,7 @@ class _Answer:
             if message["status"] >= 400 and not kind.startswith(b"application/problem+json") and not self._health:
                 self._foreign = True
                 allow = [(name, value) for name, value in message.get("headers", []) if name == b"allow"]
-                await self.problem(of_status(message["status"]), status=message["status"], headers=allow)
+                await self.problem(of_status(message["status"]), allow)
                 return
             self.status = message["status"]
             message["headers"] = [*message.get("headers", []), (b"x-request-id", self.request_id.encode())]
@@ -150,15 +150,13 @@ class _Answer:
             return
         await self._send(message)
 
-    async def problem(
-        self, error: DeskteriorError, status: int | None = None, headers: list[tuple[bytes, bytes]] | None = None
-    ) -> None:
+    async def problem(self, error: DeskteriorError, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Answer with `error`, unless an answer is under way already: then cut it off, so that it is not taken as whole."""
         if self.status:
             raise ConnectionAbortedError("the answer had begun when the request failed")
         head, body = problem_response(error, self.request_id)
-        self.status = status or error.status
-        fields = [*head, *(headers or []), (b"x-request-id", self.request_id.encode())]
+        self.status = error.status
+        fields = [*head, *headers, (b"x-request-id", self.request_id.encode())]
         await self._send({"type": "http.response.start", "status": self.status, "headers": fields})
         await self._send({"type": "http.response.body", "body": b"" if self._head else body})
 
@@ -173,7 +171,7 @@ def problem_response(error: DeskteriorError, request_id: str | None) -> tuple[li
 
 
 def of_status(status: int, detail: str = "") -> DeskteriorError:
-    """The error for a status that came without one of ours."""
+    """The error for a status that came without one of ours. 400 is 422: a body that does not parse does not fit."""
     match status:
         case 404:
             return NotFound("There is nothing at this path; see /docs")

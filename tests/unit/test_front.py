@@ -1,0 +1,188 @@
+"""The front: what holds for every path, whatever stands behind it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from starlette.routing import Route
+
+from deskterior.front import Front
+
+
+class Hold:
+    """A route that says when a request has come in, and answers when told to."""
+
+    def __init__(self) -> None:
+        self.entered = asyncio.Semaphore(0)
+        self.gate = asyncio.Event()
+
+
+def inner(held: Hold | None = None) -> Starlette:
+    async def echo(request: Request) -> JSONResponse:
+        return JSONResponse({"path": request.url.path, "body": (await request.body()).decode()})
+
+    async def crash(_: Request) -> JSONResponse:
+        raise RuntimeError("secret inside")
+
+    async def hold(_: Request) -> JSONResponse:
+        assert held is not None
+        held.entered.release()
+        await held.gate.wait()
+        return JSONResponse({})
+
+    async def plain(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("upstream secret", int(request.path_params["status"]))
+
+    async def plain_ok(_: Request) -> PlainTextResponse:
+        return PlainTextResponse("ok")
+
+    async def half(_: Request) -> StreamingResponse:
+        async def body() -> AsyncIterator[bytes]:
+            yield b"half"
+            raise RuntimeError("broke")
+
+        return StreamingResponse(body())
+
+    return Starlette(
+        routes=[
+            Route("/echo", echo, methods=["POST"]),
+            Route("/v1/generate", echo, methods=["POST"]),
+            Route("/crash", crash),
+            Route("/hold", hold),
+            Route("/half", half),
+            Route("/health", plain_ok),
+            Route("/plain/{status}", plain),
+        ]
+    )
+
+
+def bentoml() -> Starlette:
+    async def ready(_: Request) -> PlainTextResponse:
+        return PlainTextResponse("Service is dead because of a secret", 503)
+
+    return Starlette(routes=[Route("/readyz", ready)])
+
+
+def client(front: Front) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(front, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://test")
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[httpx.AsyncClient]:
+    async with client(Front(bentoml(), api=inner(), body_max_bytes=1024, max_concurrency=8)) as made:
+        yield made
+
+
+def is_problem(answer: httpx.Response, status: int, slug: str) -> bool:
+    body = answer.json()
+    return (
+        answer.status_code == body["status"] == status
+        and answer.headers["content-type"] == "application/problem+json"
+        and body["type"] == f"/problems/{slug}"
+        and body["request_id"] == answer.headers["x-request-id"]
+        and bool(body["title"] and body["detail"])
+        and "secret" not in answer.text
+    )
+
+
+@pytest.mark.parametrize("path", ["/echo", "/app/routers/echo"])
+async def test_a_path_also_answers_under_the_prefix(http: httpx.AsyncClient, path: str) -> None:
+    assert (await http.post(path, content="책상")).json() == {"path": "/echo", "body": "책상"}
+
+
+@pytest.mark.parametrize("path", ["/v1/generated", "/app/routers/v1/generated"])
+async def test_generated_is_generate(http: httpx.AsyncClient, path: str) -> None:
+    assert (await http.post(path)).json()["path"] == "/v1/generate"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "slug"),
+    [
+        ("GET", "/nowhere", 404, "not-found"),
+        ("GET", "/app/routers", 404, "not-found"),
+        ("GET", "/echo", 405, "method-not-allowed"),
+        ("GET", "/crash", 500, "internal"),
+        ("GET", "/plain/400", 422, "validation"),
+        ("GET", "/plain/418", 418, "bad-request"),
+        ("GET", "/plain/429", 503, "overloaded"),
+        ("GET", "/plain/500", 500, "internal"),
+        ("GET", "/readyz", 503, "overloaded"),
+    ],
+)
+async def test_every_error_has_the_one_shape(
+    http: httpx.AsyncClient, method: str, path: str, status: int, slug: str
+) -> None:
+    assert is_problem(await http.request(method, path), status, slug)
+
+
+async def test_405_says_what_is_allowed(http: httpx.AsyncClient) -> None:
+    assert (await http.get("/echo")).headers["allow"] == "POST"
+
+
+async def test_an_error_to_head_has_no_body(http: httpx.AsyncClient) -> None:
+    answer = await http.head("/nowhere")
+    assert answer.status_code == 404
+    assert answer.content == b""
+
+
+async def test_a_sane_request_id_comes_back_and_another_is_replaced(http: httpx.AsyncClient) -> None:
+    assert (await http.post("/echo", headers={"X-Request-ID": "r-1"})).headers["x-request-id"] == "r-1"
+    assert (await http.post("/echo", headers={"X-Request-ID": "r 1"})).headers["x-request-id"] != "r 1"
+
+
+async def test_a_large_body_is_refused_by_its_announced_length(http: httpx.AsyncClient) -> None:
+    assert is_problem(await http.post("/echo", content=b"x" * 1025), 413, "body-too-large")
+
+
+async def test_a_large_body_is_refused_while_it_streams(http: httpx.AsyncClient) -> None:
+    taken = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += 1
+            assert taken < 100, "the body was read on after the limit"
+            yield b"x" * 100
+
+    assert is_problem(await http.post("/echo", content=endless()), 413, "body-too-large")
+
+
+async def test_beyond_the_limit_requests_are_refused_at_once_and_health_still_answers() -> None:
+    hold = Hold()
+    async with client(Front(bentoml(), api=inner(hold), body_max_bytes=1024, max_concurrency=2)) as http:
+        held = [asyncio.create_task(http.get("/hold")) for _ in range(2)]
+        await hold.entered.acquire()
+        await hold.entered.acquire()
+        refused = await http.get("/hold")
+        assert is_problem(refused, 503, "overloaded")
+        assert refused.headers["retry-after"] == "1"
+        assert (await http.get("/health")).status_code == 200
+        hold.gate.set()
+        assert [answer.status_code for answer in await asyncio.gather(*held)] == [200, 200]
+        assert (await http.get("/nowhere")).status_code == 404
+
+
+async def test_an_answer_that_breaks_half_way_is_cut_off_not_ended() -> None:
+    sent: list[dict[str, object]] = []
+
+    body = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def receive() -> dict[str, object]:
+        if not body:
+            await asyncio.Event().wait()  # the client neither says more nor goes
+        return body.pop()
+
+    async def send(message: dict[str, object]) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/half", "raw_path": b"/half", "headers": [], "query_string": b""}
+    with pytest.raises(ConnectionAbortedError):
+        await Front(bentoml(), api=inner(), body_max_bytes=9, max_concurrency=9)(scope, receive, send)  # type: ignore[arg-type]
+    assert sent[-1].get("more_body") is True
+    assert json.dumps([m["type"] for m in sent]).count("start") == 1
