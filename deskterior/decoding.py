@@ -1,0 +1,256 @@
+"""Photos as bytes become pixels: type by content, limits kept before decoding, orientation and colours put right.
+
+The bytes come from outside, so whatever they make a decoder do ends as one of the three photo errors. Serving and
+training decode through here. Colour profiles (ICC) are ignored: a Display P3 photo comes out slightly paler than it is.
+Threads and memory for many photos at once are left to `deskterior.photos`.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pillow_heif
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from deskterior.errors import PhotoError, PhotoTooLarge, PhotoTypeUnsupported, PhotoUnreadable
+
+SIZE = 224
+MAX_PIXELS = 64_000_000
+MAX_SCANS = 64
+"""A progressive JPEG has about 10. At 64 megapixels a scan takes 95 bytes and 56 ms: 20 MB can hold hours of them."""
+
+PhotoType = Literal["image/jpeg", "image/png", "image/webp", "image/heic"]
+
+# Each type is opened by its one class and never by `Image.open`: no other plugin of Pillow's ever sees the bytes, an
+# MPO (the JPEG of many phones) is its first picture, and no warning of Pillow's own pixel limit is printed.
+_OPENERS: dict[PhotoType, type[ImageFile]] = {
+    "image/jpeg": JpegImageFile,
+    "image/png": PngImageFile,
+    "image/webp": WebPImageFile,
+    "image/heic": pillow_heif.HeifImageFile,
+}
+
+# Only the primary picture is of use; what hangs on it is more for a hostile file to play with.
+pillow_heif.options.THUMBNAILS = False
+pillow_heif.options.DEPTH_IMAGES = False
+pillow_heif.options.AUX_IMAGES = False
+
+_HEIC_STILLS = {b"heic", b"heix", b"heim", b"heis"}
+_HEIC_SEQUENCES = {b"hevc", b"hevx", b"hevm", b"hevs", b"msf1"}
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+_OTHERS = {
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"%PDF": "PDF",
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "ZIP",
+    b"\0\0\x01\0": "an icon",
+}
+
+# Peak bytes a pixel of the whole decode, measured at 64 megapixels: WebP keeps two canvases beside the picture.
+_BYTES_A_PIXEL: dict[PhotoType, int] = {"image/jpeg": 8, "image/png": 10, "image/webp": 20, "image/heic": 10}
+_BYTES_A_COEFFICIENT_SET = 8  # of a JPEG in several scans, all of which libjpeg holds at full size
+
+_TRANSPOSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True)
+class PhotoInfo:
+    """What the header says; width and height are in pixels as stored, before the orientation is applied."""
+
+    type: PhotoType
+    width: int
+    height: int
+
+
+def decode(data: bytes, size: int = SIZE, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Decode a photo to ``(size, size, 3)`` uint8 RGB, orientation applied, the whole picture squeezed to a square.
+
+    A JPEG is decoded at the smallest of its built-in scales that is still at least twice ``size``: for 12 megapixels
+    28 ms instead of 118 ms, with pixels that differ by 0.3 of 255. Transparency is laid over white; 16 bits are scaled
+    to 8.
+
+    Raises:
+        PhotoTypeUnsupported: not a still JPEG, PNG, WebP or HEIC by its content.
+        PhotoTooLarge: more than ``max_pixels`` by its header; nothing was decoded.
+        PhotoUnreadable: empty, damaged or cut short.
+    """
+    with _named_errors():
+        rgb = _pixels(_open(data, max_pixels)[1], (2 * size, 2 * size))
+        return np.array(rgb.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2.0))
+
+
+def scaled_jpeg(data: bytes, longest_side: int, max_pixels: int = MAX_PIXELS, quality: int = 90) -> bytes:
+    """The photo as a JPEG for other services: upright, no side over ``longest_side`` pixels, no metadata at all.
+
+    A smaller photo keeps its size. Raises as `decode` does.
+    """
+    with _named_errors():
+        rgb = _pixels(_open(data, max_pixels)[1], (longest_side, longest_side))
+        rgb.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+        rgb.info.clear()  # Pillow writes comments back from here
+        out = io.BytesIO()
+        rgb.save(out, "JPEG", quality=quality)
+        return out.getvalue()
+
+
+def inspect(data: bytes, max_pixels: int = MAX_PIXELS) -> PhotoInfo:
+    """Read the header alone. Refuses what `decode` refuses before decoding, so damage in the pixels is not seen."""
+    with _named_errors():
+        kind, image = _open(data, max_pixels)
+        return PhotoInfo(kind, *image.size)
+
+
+def memory_needed(data: bytes, side: int = SIZE, max_pixels: int = MAX_PIXELS) -> int:
+    """Bytes that decoding to about ``side`` pixels will take at its peak, by the header, rounded up generously.
+
+    Raises as `inspect` does.
+    """
+    with _named_errors():
+        kind, image = _open(data, max_pixels)
+        full = image.width * image.height
+        if kind != "image/jpeg":
+            return full * _BYTES_A_PIXEL[kind]
+        image.draft("RGB", (2 * side, 2 * side))
+        coefficients = full * _BYTES_A_COEFFICIENT_SET if _scans(data) > 1 else 0
+        return image.width * image.height * _BYTES_A_PIXEL[kind] + coefficients
+
+
+def photo_type(data: bytes) -> PhotoType:
+    """The type by the first bytes, whatever the name or the header of the answer said.
+
+    Raises:
+        PhotoUnreadable: there are no bytes.
+        PhotoTypeUnsupported: naming what it looks like instead.
+    """
+    if not data:
+        raise PhotoUnreadable("The photo is empty: 0 bytes arrived")
+    if data.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "image/webp"
+    if data[4:8] == b"ftyp":
+        return _heic(data)
+    looks = next((name for magic, name in _OTHERS.items() if data.startswith(magic)), None)
+    if looks is None and data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        looks = "a web page or SVG"
+    raise _unsupported(looks or "something else")
+
+
+def _heic(data: bytes) -> PhotoType:
+    end = min(int.from_bytes(data[:4]), len(data), 512)
+    major, brands = data[8:12], {data[at : at + 4] for at in (8, *range(16, end - 3, 4))}
+    if brands & _HEIC_SEQUENCES:
+        raise PhotoTypeUnsupported("This HEIC is a moving picture: send a still photo")
+    if major in _HEIC_STILLS or (major == b"mif1" and brands & _HEIC_STILLS):
+        return "image/heic"
+    raise _unsupported("AVIF" if b"avif" in brands else "a video or another picture")
+
+
+def _unsupported(looks: str) -> PhotoTypeUnsupported:
+    return PhotoTypeUnsupported(f"The content is {looks}, whatever its name: send a JPEG, PNG, WebP or HEIC photo")
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    try:
+        yield
+    except PhotoError:
+        raise
+    except (MemoryError, Image.DecompressionBombError) as error:
+        raise PhotoTooLarge("The photo has too many pixels to decode: scale it down", internal=repr(error)) from error
+    except Exception as error:  # hostile bytes make decoders throw anything: struct.error, SyntaxError, KeyError ...
+        raise PhotoUnreadable(
+            "The photo is damaged or cut short: save or upload it again", internal=repr(error)[:300]
+        ) from error
+
+
+def _open(data: bytes, max_pixels: int) -> tuple[PhotoType, ImageFile]:
+    """Read the header and refuse by it. No pixel is decoded yet."""
+    kind = photo_type(data)
+    image = _OPENERS[kind](io.BytesIO(data))
+    if image.width * image.height > max_pixels:
+        raise PhotoTooLarge(
+            f"The photo has {image.width} x {image.height} pixels, over the limit of {max_pixels}: scale it down"
+        )
+    if getattr(image, "is_animated", False):
+        raise PhotoTypeUnsupported("The file is animated or holds several pictures: send a still photo")
+    if kind == "image/jpeg" and _scans(data) > MAX_SCANS:
+        raise PhotoUnreadable(f"The JPEG has more than {MAX_SCANS} scans: save it again")
+    if kind == "image/png" and _PNG_END not in data:
+        raise PhotoUnreadable("The PNG is cut short: save or upload it again")
+    return kind, image
+
+
+_MARKER = re.compile(rb"\xff+([^\0\xd0-\xd7\xff])")
+
+
+def _scans(data: bytes) -> int:
+    """How many scans of a JPEG will be decoded (ITU-T T.81, B.1); a baseline one is not gone through to its end."""
+    at, scans, components = 2, 0, 0
+    while scans <= MAX_SCANS and (marker := _MARKER.search(data, at)):
+        code, at = marker[1][0], marker.end()
+        if code == 0xD9:  # end of image; videos and other pictures may follow it
+            break
+        if code in {0x01, 0xD8}:
+            continue
+        if code in {0xC0, 0xC1, 0xC9}:  # sequential: one scan is all where it has every component
+            components = data[at + 7]
+        elif code == 0xDA:
+            if data[at + 2] == components:
+                return 1
+            scans += 1
+        at += max(int.from_bytes(data[at : at + 2]), 2)
+    return scans
+
+
+def _pixels(image: ImageFile, at_least: tuple[int, int]) -> Image.Image:
+    """Decode to upright RGB; of a JPEG the smallest scale not under ``at_least``.
+
+    Names are reused so that a picture is freed as soon as the next one is made: 64 megapixels are 256 MB each.
+    """
+    if isinstance(image, JpegImageFile):
+        image.draft("RGB", at_least)
+    image.load()
+    method = _TRANSPOSE.get(_orientation(image))
+    picture: Image.Image = image if method is None else image.transpose(method)
+    del image
+    if picture.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scale
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGB", picture.size, "white")
+        white.paste(picture, mask=picture)
+        return white
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _orientation(image: ImageFile) -> int:
+    """EXIF orientation, 1 to 8. Broken EXIF is common and no reason to refuse the photo."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # noqa: BLE001 - see above; the parser throws a dozen kinds
+        return 1
