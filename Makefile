@@ -17,7 +17,7 @@ PYTEST ?=
 export PYTHONPATH := $(CURDIR)
 export BENTOML_DO_NOT_TRACK := true
 
-.PHONY: setup demo serve check test train bench build lock clean
+.PHONY: setup demo serve check test train bench build lock docs java clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/uv:
@@ -53,8 +53,18 @@ check: $(VENV)/.dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-test: check
+test: check java
 	@$(BIN)/pytest $(PYTEST)
+
+# A JDK, Spring and Jackson for the test with a Java client: Debian's packages. Without root that one test is skipped.
+JAVA_PACKAGES := libspring-web-java libjackson2-databind-java
+java:
+	@if [ -e /usr/share/java/spring3-web.jar ] && command -v javac >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "== a Java client to test with"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
+	    $(JAVA_PACKAGES) $$(command -v javac >/dev/null || echo default-jdk-headless) >/dev/null; \
+	else echo "== no Java client here: the test with one is skipped (to install it: run 'make java' as root)"; fi
 
 train: $(VENV)/.dev
 	@$(BIN)/python -m training train --data $(DATA)
@@ -71,6 +81,9 @@ lock: | $(BIN)/uv
 	  --no-emit-index-url --no-emit-find-links --no-header $(LOCK) -o requirements.txt
 	@$(UV) pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-header -c requirements.txt --no-annotate -o requirements-serve.txt
+
+docs: $(VENV)/.serve
+	@$(BIN)/python -m deskterior.settings_table > docs/settings.md
 
 clean:
 	rm -rf demo-output build .cache

@@ -7,7 +7,6 @@ BentoML's own clients read from `/schema.json`, and share the routes' code.
 from __future__ import annotations
 
 import bentoml
-from runners.launcher import start_beside
 
 from deskterior import telemetry
 from deskterior.app import create_app
@@ -16,6 +15,7 @@ from deskterior.front import Front
 from deskterior.routers.classify import look
 from deskterior.schemas import ClassifyRequest, TaskStatus
 from deskterior.services import Services
+from runners.launcher import start_beside
 
 SETTINGS = settings()
 API = create_app()
@@ -23,6 +23,7 @@ API = create_app()
 
 @bentoml.service(
     workers=SETTINGS.workers,
+    http={"port": SETTINGS.port},
     # The limits of BentoML answer in shapes of their own: Front limits, and each wait has its own end. This timeout is
     # only longer than the longest of them, and short, because each request leaves a timer behind until it has passed.
     traffic={"timeout": SETTINGS.wait_max_s + 60},

@@ -1,4 +1,4 @@
-"""Starts what the demo needs, on loopback and on free ports, and ends it again: the service, and a server of the photos."""
+"""Starts what the demo needs on free ports of loopback, and ends it again: the service, and a server of the photos."""
 
 from __future__ import annotations
 
@@ -69,26 +69,16 @@ def photo_server(paths: list[Path]) -> Iterator[dict[Path, str]]:
 
 
 @contextmanager
-def service(log: Path, **environment: str) -> Iterator[str]:
-    """Run `bentoml serve` until the block ends; gives its address once it is ready.
+def service(log: Path, target: Path | str = "service:Deskterior", **environment: str) -> Iterator[str]:
+    """Run `bentoml serve` on the project, or on a built Bento, until the block ends; gives its address once ready.
 
     Raises:
         ServiceDied: it ended, or was not ready within two minutes.
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [
-        sys.executable,
-        "-m",
-        "bentoml",
-        "serve",
-        "service:Deskterior",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
-    env = {**os.environ, "PORT": str(port), "PYTHONPATH": str(ROOT), "BENTOML_DO_NOT_TRACK": "true", **environment}
+    command = [sys.executable, "-m", "bentoml", "serve", str(target), "--host", "127.0.0.1", "--port", str(port)]
+    env = {**os.environ, "PORT": str(port), "BENTOML_DO_NOT_TRACK": "true", **environment}
     with log.open("wb") as out:
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT)  # noqa: S603
         try:

@@ -21,8 +21,8 @@ log = structlog.get_logger(__name__)
 ABOUT = """
 Tells whether a photo shows a desk and, for a desk, makes a restyled picture of it and a list of products to buy.
 
-Every path also answers under the prefix `/app/routers`. Every error is an RFC 9457 problem (`application/problem+json`),
-and every answer carries `X-Request-ID`.
+Every path also answers under the prefix `/app/routers`. Every error is an RFC 9457 problem
+(`application/problem+json`), and every answer carries `X-Request-ID`.
 """
 
 

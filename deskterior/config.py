@@ -46,7 +46,7 @@ class Settings(BaseSettings):
 
     # photos
     photo_allowed_hosts: Annotated[frozenset[str], NoDecode] = frozenset()
-    """Hosts that photos may come from, separated by commas. Empty: any public host in development, none in production."""
+    """Hosts that photos may come from, by commas. Empty: any public host in development, none in production."""
     photo_max_bytes: int = Field(default=20 * 1024 * 1024, ge=1024)
     photo_max_pixels: int = Field(default=64_000_000, ge=10_000)
     photo_timeout_s: float = Field(default=10.0, gt=0, le=120)

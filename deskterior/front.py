@@ -1,7 +1,7 @@
 """The outermost layer of the HTTP surface, before any route: what must hold for every path.
 
-Spellings of a path, request ids, the body limit, early refusal under overload, and one shape for every error, also those
-of BentoML's own paths. What a path does is the routers' business.
+Spellings of a path, request ids, the body limit, early refusal under overload, and one shape for every error, also
+those of BentoML's own paths. What a path does is the routers' business.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class _Answer:
         await self._send(message)
 
     async def problem(self, error: DeskteriorError, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        """Answer with `error`, unless an answer is under way already: then cut it off, so that it is not taken as whole."""
+        """Answer with `error`. An answer that is under way is cut off instead, so that nobody takes it for whole."""
         if self.status:
             raise ConnectionAbortedError("the answer had begun when the request failed")
         head, body = problem_response(error, self.request_id)

@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, with the request's and the task's id, and BentoML's own lines in the same shape."""
+"""Structured logs: a JSON object a line, with the ids of the request and the task; BentoML's lines in the same shape."""
 
 from __future__ import annotations
 
@@ -72,6 +72,6 @@ def configure_logging(level: str, form: str) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    # A line for each outgoing call, with its whole address, is noise and may hold a signature.
-    for name in ("httpx", "httpx2", "httpcore", "openai", "botocore", "boto3", "urllib3"):
+    # A line for each outgoing call, with its whole address, is noise and may hold a signature; Front logs the incoming.
+    for name in ("uvicorn.access", "httpx", "httpx2", "httpcore", "openai", "botocore", "boto3", "urllib3"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

@@ -37,8 +37,7 @@ async def look(request: ClassifyRequest, to: Services) -> tuple[TaskStatus, floa
         PhotoError: the photo cannot be fetched or decoded.
         Overloaded, RunnerFailed: the model did not answer.
     """
-    data = await to.photos.fetch(request.initial_image_url)
-    score = await to.desk.score(await to.photos.square(data))
+    score = await to.desk.score(await to.photos.fetch_square(request.initial_image_url))
     status = TaskStatus(initial_image_url=request.initial_image_url, classify=score >= to.desk_threshold)
     log.info("classified", desk=status.classify, score=round(score, 4))
     return status, score
