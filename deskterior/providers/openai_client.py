@@ -7,6 +7,7 @@ followed, so that neither the key nor a paid request goes to an address that nob
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import AsyncIterator
@@ -30,6 +31,7 @@ _NO_CREDIT = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_a
 _BAD_PHOTO = {"invalid_image", "invalid_image_format", "invalid_image_url", "image_parse_error", "image_too_large"}
 _SAFETY = re.compile(r"safety system|content policy|content management policy", re.IGNORECASE)
 _PLAIN = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
+_DAY_S = 86_400.0
 _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 
@@ -149,7 +151,7 @@ def _plain(value: object) -> str:
 
 
 def retry_after_s(headers: httpx2.Headers) -> float | None:
-    """Seconds to wait, from `Retry-After` in seconds or as a date; None when absent or senseless."""
+    """Seconds to wait, a day at most, from `Retry-After` in seconds or as a date; None when absent or senseless."""
     value = headers.get("retry-after", "").strip()
     try:
         seconds = float(value)
@@ -158,4 +160,4 @@ def retry_after_s(headers: httpx2.Headers) -> float | None:
             seconds = parsedate_to_datetime(value).timestamp() - time.time()
         except (ValueError, TypeError, OverflowError):
             return None
-    return max(0.0, seconds) if seconds < 1e9 else None
+    return None if math.isnan(seconds) else min(max(0.0, seconds), _DAY_S)

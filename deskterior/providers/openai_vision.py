@@ -13,10 +13,9 @@ import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
-import openai
 from openai import AsyncOpenAI
 from openai.types import CompletionUsage
-from openai.types.chat import ChatCompletionMessageParam, ParsedChatCompletion
+from openai.types.chat import ChatCompletionMessageParam
 from pydantic import BaseModel, Field, ValidationError
 
 from deskterior.errors import ProviderError, ProviderFailed, ProviderRefused
@@ -47,15 +46,6 @@ class Instructions(Protocol):
         ...
 
 
-class _RawAnswer(Protocol):
-    """The SDK's raw response, as far as it is used: the body is kept, so its usage is known when parsing fails."""
-
-    @property
-    def text(self) -> str: ...
-
-    def parse(self) -> ParsedChatCompletion[DeskDescription]: ...
-
-
 class DeskDescription(BaseModel):
     """The answer's schema. Structured outputs refuse length and pattern keywords, so limits are checked afterwards."""
 
@@ -63,6 +53,28 @@ class DeskDescription(BaseModel):
     keywords: list[str] = Field(description="Korean product nouns to search in a shop, most fitting first.")
     tags: list[str] = Field(description="Short style tags in Korean.")
     mood: str = Field(description="The mood in one short Korean phrase.")
+
+
+class _Message(BaseModel):
+    content: str | None = None
+    refusal: str | None = None
+
+
+class _Choice(BaseModel):
+    finish_reason: str | None = None
+    message: _Message
+
+
+class _Completion(BaseModel):
+    """The answer, as far as it is used. Read from the raw body: the SDK builds its own objects unchecked."""
+
+    choices: list[_Choice]
+
+
+class _Paid(BaseModel):
+    """Its usage, apart: an answer that cannot be used was paid for all the same."""
+
+    usage: CompletionUsage | None = None
 
 
 class OpenAIVision:
@@ -105,7 +117,7 @@ class OpenAIVision:
                         response_format=DeskDescription,
                         max_completion_tokens=MAX_TOKENS,
                     )
-                    return self._read(raw)
+                    return self._read(raw.text)
             except ProviderError as error:
                 wait = error.retry_after if error.retry_after is not None else 2.0 ** (attempt - 1) * random.random()
                 if not error.safe_to_retry or attempt == TRIES or wait > min(MAX_WAIT_S, deadline - loop.time()):
@@ -127,35 +139,30 @@ class OpenAIVision:
             },
         ]
 
-    def _read(self, raw: _RawAnswer) -> Described:
+    def _read(self, body: str) -> Described:
         """The description out of the answer; every way in which it may be useless has its own sentence."""
-        cost = self._model.cost(_usage(raw.text))
+        cost = self._model.cost(_usage(body))
 
         def failed(why: str) -> ProviderFailed:
             return ProviderFailed(f"The vision model's answer cannot be used: {why}", provider=PROVIDER, cost=cost)
 
-        def refused() -> ProviderRefused:
-            return ProviderRefused("The vision model refused this photo", provider=PROVIDER, cost=cost)
-
         try:
-            completion = raw.parse()
-        except openai.LengthFinishReasonError as error:
-            raise failed("it was cut off at its length limit") from error
-        except openai.ContentFilterFinishReasonError as error:
-            raise refused() from error
+            completion = _Completion.model_validate_json(body)
+        except ValidationError as error:
+            raise failed("it is not a chat completion") from error
+        if not completion.choices:
+            raise failed("it holds no choice")
+        choice = completion.choices[0]
+        if choice.message.refusal or choice.finish_reason == "content_filter":
+            raise ProviderRefused("The vision model refused this photo", provider=PROVIDER, cost=cost)
+        if choice.finish_reason == "length":
+            raise failed("it was cut off at its length limit")
+        if not choice.message.content:
+            raise failed("it is empty")
+        try:
+            description = cleaned(DeskDescription.model_validate_json(choice.message.content))
         except ValidationError as error:
             raise failed("it does not fit the schema") from error
-        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
-            raise failed("it is not a chat completion") from error
-        if not isinstance(completion, ParsedChatCompletion) or not completion.choices:
-            raise failed("it holds no choice")
-        message = completion.choices[0].message
-        if getattr(message, "refusal", None):
-            raise refused()
-        answer = getattr(message, "parsed", None)
-        if not isinstance(answer, DeskDescription):
-            raise failed("it is empty")
-        description = cleaned(answer)
         if not description.prompt:
             raise failed("its prompt is empty")
         if not description.keywords:
@@ -189,12 +196,7 @@ def _distinct(texts: Iterable[str]) -> list[str]:
 
 
 def _usage(body: str) -> CompletionUsage | None:
-    """The usage of an answer that may be otherwise broken: it was paid for all the same."""
-
-    class Answer(BaseModel):
-        usage: CompletionUsage | None = None
-
     try:
-        return Answer.model_validate_json(body).usage
+        return _Paid.model_validate_json(body).usage
     except ValidationError:
         return None

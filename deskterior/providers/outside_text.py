@@ -44,7 +44,7 @@ def cut(text: str, limit: int) -> str:
     if text[limit].isspace():
         return head.rstrip()
     space = max(head.rfind(" "), head.rfind("\n"))
-    return (head[:space] if space > limit * 4 // 5 else head).rstrip()
+    return (head[:space] if space >= limit * 4 // 5 else head).rstrip()
 
 
 def web_address(value: object) -> str:
@@ -52,7 +52,8 @@ def web_address(value: object) -> str:
     if not isinstance(value, str):
         return ""
     url = value.strip()
-    if not url or len(url) > MAX_URL or any(c.isspace() or unicodedata.category(c) in _UNWANTED for c in url):
+    unwanted = _INVISIBLE.search(url) or any(c.isspace() or unicodedata.category(c) in _UNWANTED for c in url)
+    if not url or len(url) > MAX_URL or unwanted:
         return ""
     try:
         parts = urlsplit(url)
