@@ -58,6 +58,7 @@ class Catalogue:
         reader = csv.DictReader(io.StringIO(_text(path, where), newline=""), strict=True)
         rows: list[_Row] = []
         lines_of_codes: dict[str, int] = {}
+        line = 1
         try:
             _check_header(reader.fieldnames, where)
             line = reader.line_num + 1
@@ -68,7 +69,7 @@ class Catalogue:
                 rows.append(row)
                 line = reader.line_num + 1
         except csv.Error as error:
-            raise SettingsError(f"{where}, line {reader.line_num}: {error}") from error
+            raise SettingsError(f"{where}, line {line}: {error}") from error
         if not rows:
             raise SettingsError(f"{where}: it holds no product")
         return cls(rows)
@@ -90,6 +91,7 @@ class Catalogue:
 
 
 def _score(row: _Row, keyword: str, *, loosely: bool) -> int:
+    """3 for a category or a keyword of the table, 2 for what the name says it is, 1 for a loose fit, 0 for none."""
     words = _words(keyword)
     whole = "".join(words)
     if not whole:
@@ -97,13 +99,27 @@ def _score(row: _Row, keyword: str, *, loosely: bool) -> int:
     if whole in row.aliases:
         return 3
     head, texts = words[-1], (*row.words, *row.aliases)
-    # 마우스 is no 마우스패드: a category that begins with the keyword and goes on names another thing.
-    another = any(alias.startswith(head) and alias != head and not alias.endswith(head) for alias in row.aliases)
-    named = any(text.endswith(head) if len(head) > 1 else text == head for text in texts)
     modified = all(any(word in text for text in texts) for word in words[:-1])
-    if (named and modified and not another) or any(word.endswith(whole) for word in row.words if len(whole) > 1):
+    if (_is_a(row, head) and modified) or _is_a(row, whole):
         return 2
     return 1 if loosely and len(head) > 1 and any(head in text for text in texts) else 0
+
+
+def _is_a(row: _Row, head: str) -> bool:
+    """Whether the product is what `head` names, and not a thing for it or a part of it."""
+
+    def ends(text: str) -> bool:
+        return text.endswith(head) if len(head) > 1 else text == head
+
+    if any(ends(alias) for alias in row.aliases):
+        return True
+    # 마우스 is no 마우스패드: a category that begins with the word and goes on names another thing.
+    if any(alias.startswith(head) for alias in row.aliases):
+        return False
+    # 책상 is no 원목 책상 선반: the category stands after the word in the name.
+    places = [place for place, word in enumerate(row.words) if ends(word)]
+    later = row.words[places[-1] + 1 :] if places else ()
+    return bool(places) and not any(word.endswith(alias) for word in later for alias in row.aliases)
 
 
 def _words(text: str) -> list[str]:
