@@ -180,7 +180,8 @@ def of_status(status: int, detail: str = "") -> DeskteriorError:
         case 413:
             return BodyTooLarge(detail)
         case 400 | 422:
-            return Invalid(detail or "The request cannot be read")
+            detail = detail or "The request cannot be read"
+            return Invalid(detail, errors=[{"field": "body", "message": detail}])
         case 429 | 503:
             return Overloaded("The service is not ready; try again shortly", retry_after=2)
         case _ if 400 <= status < 500:

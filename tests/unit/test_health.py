@@ -1,0 +1,101 @@
+"""`/health`: 200 while the service can do its work, 503 that says which part cannot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+
+import httpx
+import pynvml
+import pytest
+
+from deskterior.app import create_app
+from deskterior.errors import DeskteriorError, Overloaded, RunnerFailed
+from deskterior.front import Front
+from deskterior.routers import healthcheck
+
+
+async def fine() -> str:
+    return "ok"
+
+
+def failing(error: Exception) -> Callable[[], Awaitable[str]]:
+    async def check() -> str:
+        raise error
+
+    return check
+
+
+async def health(
+    desk: Callable[[], Awaitable[str]] = fine, jobs: Callable[[], Awaitable[str]] = fine
+) -> httpx.Response:
+    app = create_app()
+    app.state.services = SimpleNamespace(desk=SimpleNamespace(check=desk), check_job_store=jobs)
+    front = Front(app, api=app, body_max_bytes=1024, max_concurrency=1)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(front), base_url="http://test") as http:
+        return await http.get("/health")
+
+
+async def test_all_well_is_healthy() -> None:
+    answer = await health()
+    assert answer.status_code == 200
+    checks = {"desk_classifier": "ok", "gpu": "none", "job_store": "ok"}
+    assert answer.json() == {"status": "healthy", "checks": checks}
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(RunnerFailed("The model does not answer"), "The model does not answer"), (OSError("secret"), "OSError")],
+)
+async def test_a_model_that_fails_is_unhealthy_and_named(error: Exception, said: str) -> None:
+    answer = await health(desk=failing(error))
+    assert answer.status_code == 503
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["status"] == "unhealthy"
+    assert answer.json()["checks"] == {"desk_classifier": said, "gpu": "none", "job_store": "ok"}
+
+
+async def test_a_job_store_that_is_away_is_unhealthy() -> None:
+    assert (await health(jobs=failing(DeskteriorError("unreachable")))).json()["checks"]["job_store"] == "unreachable"
+
+
+async def test_overload_does_not_make_it_unhealthy() -> None:
+    answer = await health(desk=failing(Overloaded()))
+    assert answer.status_code == 200
+    assert answer.json()["checks"]["desk_classifier"] == "busy"
+
+
+async def test_a_check_that_hangs_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang() -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    monkeypatch.setattr(healthcheck, "CHECK_TIMEOUT_S", 0.01)
+    answer = await health(desk=hang)
+    assert answer.status_code == 503
+    assert "no answer" in answer.json()["checks"]["desk_classifier"]
+
+
+async def test_a_gpu_that_fell_off_the_bus_is_unhealthy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(_: object) -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 1)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda index: index)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lost)
+    answer = await health()
+    assert answer.status_code == 503
+    assert "A GPU does not answer" in answer.json()["checks"]["gpu"]
+
+
+async def test_a_gpu_that_answers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 1)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByIndex", lambda index: index)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lambda _: None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetName", lambda _: "NVIDIA L4")
+    assert (await health()).json()["checks"]["gpu"] == "NVIDIA L4"
