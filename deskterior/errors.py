@@ -3,7 +3,7 @@
 DeskteriorError
 ├── ClientError                the caller can mend it
 │   ├── Unauthenticated 401 · Forbidden 403 · NotFound 404 · MethodNotAllowed 405
-│   ├── IdempotencyConflict 409 · TaskNotFinished 409 · TaskFinished 409
+│   ├── IdempotencyConflict 409 · TaskNotFinished 409 · TaskFinished 409 · TaskCancelled 409
 │   ├── BodyTooLarge 413 · Invalid 422 · RateLimited 429
 │   └── PhotoError             the photo is at fault
 │       ├── PhotoTooLarge 413 · PhotoTypeUnsupported 415
@@ -97,6 +97,10 @@ class TaskNotFinished(ClientError):
 
 class TaskFinished(ClientError):
     status, slug, title = 409, "task-finished", "The task has finished already"
+
+
+class TaskCancelled(ClientError):
+    status, slug, title = 409, "task-cancelled", "The task was cancelled"
 
 
 class BodyTooLarge(ClientError):
