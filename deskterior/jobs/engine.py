@@ -1,8 +1,8 @@
 """Jobs on DBOS: started at once where there is room, queued where there is none, run again after a crash.
 
-DBOS decides where and when a job runs. It is one per process, by its own design, and so is an `Engine` that is launched.
-A job is an async function of plain values (ids, never data) that may be run again from its beginning at any time: what
-it has done already it must find out for itself.
+DBOS decides where and when a job runs. It is one per process, by its own design, and so is a launched `Engine`. A job
+is an async function of plain values (ids, never data) that may be run again from its beginning at any time: what it has
+done already it must find out for itself.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from deskterior.jobs.takeover import Takeover
 log = structlog.get_logger(__name__)
 
 VERSION = "deskterior-jobs-1"
-"""DBOS runs a job only under the version that began it. Ours is pinned, so that an upgrade goes on with jobs in flight."""
+"""DBOS runs a job only under the version that began it; pinned, so that an upgrade goes on with jobs in flight."""
 POLL_S = 0.25
 """How often a queue is looked at. It holds what found no room, so nothing is waiting for the look itself."""
 THREADS = 32
@@ -77,12 +77,11 @@ class Engine:
             await DBOS.register_queue_async(
                 job.name, worker_concurrency=job.concurrency, polling_interval_sec=POLL_S, on_conflict="always_update"
             )
-        self._takeover = Takeover(
-            self._executors,
-            self._ttl_s,
-            resume=_resume,
-            on_fenced=lambda: loop.call_soon_threadsafe(self._fenced),
-        )
+
+        def fenced() -> None:
+            loop.call_soon_threadsafe(self._fenced)
+
+        self._takeover = Takeover(self._executors, self._ttl_s, resume=_resume, on_fenced=fenced)
         self._stopping = False
         self._takeover.start()
 

@@ -1,8 +1,8 @@
 """Who runs jobs, and who of them is dead.
 
 Each start of a process is an executor with an id of its own and a row in `job_executors`. Two signs tell that it lives:
-a lock on a file, which the kernel lets go the moment the process dies, for all who can see that file; and a heartbeat in
-its row, for those on other machines. Moving the jobs of the dead is left to `takeover`.
+a lock on a file, which the kernel lets go the moment the process dies, for all who can see that file; and a heartbeat
+in its row, for those on other machines. Moving the jobs of the dead is left to `takeover`.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ class Executors:
         except OSError:
             self._host = _nowhere()  # nobody can see our lock: the heartbeat alone tells
         row = {"executor_id": self.id, "host": self._host, "lock_file": str(self._lock_file)}
-        self._database.write_now(lambda c: c.execute(table.insert().values(last_seen=self._now, **row)))
+        self._database.execute_now(table.insert().values(last_seen=self._now, **row))
 
     def beat(self) -> bool:
         """Say that we live. False: others have declared us dead and own our jobs now."""
         alive = table.update().values(last_seen=self._now)
         alive = alive.where(table.c.executor_id == self.id, table.c.claimed_by.is_(None))
-        return self._database.write_now(lambda c: c.execute(alive).rowcount) == 1
+        return self._database.execute_now(alive) == 1
 
     def claim_dead(self, *, trust_heartbeats: bool) -> list[Dead]:
         """Find the dead and claim them, so that no other sweeper has the same.
@@ -102,14 +102,14 @@ class Executors:
             claim = claim.where(table.c.executor_id == row.executor_id, unclaimed)
             if not by_lock:
                 claim = claim.where(silent)  # it may have spoken since
-            if self._database.write_now(lambda c, claim=claim: c.execute(claim).rowcount) == 1:  # type: ignore[misc]
+            if self._database.execute_now(claim) == 1:
                 dead.append(Dead(row.executor_id, lock_file))
         return dead
 
     def forget(self, dead: Dead) -> None:
         """All of its jobs are with others now."""
         row = table.delete().where(table.c.executor_id == dead.executor_id)
-        self._database.write_now(lambda c: c.execute(row))
+        self._database.execute_now(row)
         if dead.lock_file.parent == self._lock_file.parent:
             dead.lock_file.unlink(missing_ok=True)
 
@@ -117,7 +117,7 @@ class Executors:
         """Let others have, at once, what we did not finish. Nothing may run under this id any more."""
         try:
             gone = table.update().values(last_seen=0).where(table.c.executor_id == self.id)
-            self._database.write_now(lambda c: c.execute(gone))
+            self._database.execute_now(gone)
         finally:
             if self._lock is not None:
                 self._lock.close()

@@ -22,8 +22,8 @@ BEATS_PER_TTL = 3
 class Takeover:
     """Beat, and sweep for the dead, until closed.
 
-    `resume(executor_id)` makes the jobs of a dead executor run again and says how many it moved; it must be safe to call
-    again. `on_fenced` is called, once and in this thread, when others have declared us dead.
+    `resume(executor_id)` makes the jobs of a dead executor run again and says how many; it must be safe to call again.
+    `on_fenced` is called, once and in this thread, when others have declared us dead.
     """
 
     def __init__(

@@ -1,0 +1,252 @@
+"""What a run has begun, done and paid: named checkpoints in the database, written before and after every stage.
+
+DBOS's own step checkpoints are told apart by number, so an upgrade that adds a stage would strand the jobs in flight.
+Ours have the stage's name; they are also what the task shows, what the day's spending is counted from, and what a retry
+goes on from. A stage that was begun and never ended was interrupted: if it was a paid call, nobody can know whether it
+was billed. It is counted as if it were, said so, and bought once more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import sqlalchemy as sa
+import structlog
+
+from deskterior.errors import DeskteriorError
+from deskterior.jobs.database import Database
+from deskterior.makeover.tables import StageRow, TaskRow, callbacks, stages, tasks
+from deskterior.schemas import CostItem
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+PAID_LOCK = 77_003
+MAX_CLAIMS = 10
+"""Processes that may die of one attempt at a task before it is given up."""
+KEEP_TRYING_S = 60.0
+"""How long the end of a stage, paid for perhaps, is tried to be written while the database is away."""
+MINUTE_S = 60.0
+
+
+class Superseded(Exception):
+    """This run may go no further: its task was cancelled, or another run has it now."""
+
+
+@dataclass
+class Run:
+    """One execution of a task's job. `done` has the JSON result of each finished stage, by its name."""
+
+    task: TaskRow
+    token: str
+    done: dict[str, str]
+    calls: dict[str, list[StageRow]] = field(default_factory=dict)
+
+    def paid_in_vain(self, stage: str) -> int:
+        """Calls in this attempt that may have been billed and came to nothing. The first that was interrupted, by no
+        fault of its own, does not count."""
+        calls = [call for call in self.calls.get(stage, []) if call.attempt == self.task.attempts and call.cost]
+        return len(calls) - any(call.state == "interrupted" for call in calls)
+
+
+class Journal:
+    """`checkpoint` raises when this process is to run no more jobs; `changed` tells those who wait for a task."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        checkpoint: Callable[[], None],
+        changed: Callable[[str], None],
+        renders_per_minute: int = 0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self.checkpoint = checkpoint
+        self._changed = changed
+        self._per_minute = renders_per_minute
+        self._clock = clock
+
+    async def claim(self, task_id: str, job_id: str, prompt_version: str) -> Run | None:
+        """Begin to run a task; None when it needs no run, or not by this job. Any earlier run may write no more.
+
+        Stages that were begun and not ended are marked as interrupted.
+        """
+        token = uuid.uuid4().hex
+        now = self._clock()
+
+        def claim(connection: sa.Connection) -> Run | None:
+            found = connection.execute(sa.select(tasks).where(tasks.c.id == task_id).with_for_update()).one_or_none()
+            if found is None or found.job_id != job_id:
+                return None
+            begun = stages.update().where(stages.c.task_id == task_id, stages.c.state == "running")
+            connection.execute(begun.values(state="interrupted", ended_at=now))
+            task = TaskRow.of(found)
+            if task.finished:
+                return None
+            task = replace(
+                task,
+                status="running",
+                started_at=task.started_at or now,
+                claims=task.claims + 1,
+                token=token,
+                prompt_version=prompt_version,
+                version=task.version + 1,
+            )
+            new = {
+                name: getattr(task, name)
+                for name in ("status", "started_at", "claims", "token", "prompt_version", "version")
+            }
+            connection.execute(tasks.update().where(tasks.c.id == task_id).values(**new))
+            rows = connection.execute(sa.select(stages).where(stages.c.task_id == task_id).order_by(stages.c.number))
+            run = Run(task, token, {})
+            for row in map(StageRow.of, rows):
+                if row.state == "done" and row.result is not None:
+                    run.done[row.stage] = row.result
+                else:
+                    run.calls.setdefault(row.stage, []).append(row)
+            return run
+
+        run = await self._database.write(claim)
+        self._changed(task_id)
+        return run
+
+    async def begin(self, run: Run, stage: str, expected: CostItem | None = None) -> int:
+        """Write down that a stage begins; returns its number. `expected` is what a paid call is expected to cost.
+
+        Waits where paid pictures in a minute are limited.
+
+        Raises:
+            Superseded: the task was cancelled, or another run has it.
+        """
+        number = max([call.number for call in run.calls.get(stage, [])], default=0) + 1
+        while True:
+            self.checkpoint()
+            wait = await self._database.write(lambda connection: self._begin(connection, run, stage, number, expected))
+            if not wait:
+                break
+            await asyncio.sleep(wait)
+        self._changed(run.task.id)
+        return number
+
+    def _begin(self, connection: sa.Connection, run: Run, stage: str, number: int, expected: CostItem | None) -> float:
+        """Seconds to wait for a place in this minute; 0 when the stage has begun."""
+        now = self._clock()
+        if stage == "render" and expected is not None and self._per_minute:
+            self._database.lock(connection, PAID_LOCK)
+            since = now - MINUTE_S
+            paid = sa.select(stages.c.started_at).where(stages.c.stage == "render", stages.c.started_at > since)
+            paid = paid.order_by(stages.c.started_at.desc()).limit(self._per_minute)
+            recent = connection.execute(paid).scalars().all()
+            if len(recent) >= self._per_minute:
+                return min(5.0, max(0.05, float(recent[-1]) - since))
+        mine = tasks.update().where(tasks.c.id == run.task.id, tasks.c.token == run.token, tasks.c.status == "running")
+        if connection.execute(mine.values(version=tasks.c.version + 1)).rowcount != 1:
+            raise Superseded
+        connection.execute(
+            stages.insert().values(
+                task_id=run.task.id,
+                stage=stage,
+                number=number,
+                attempt=run.task.attempts,
+                state="running",
+                started_at=now,
+                usd=expected.usd if expected else 0.0,
+                cost=expected.model_dump_json() if expected else None,
+            )
+        )
+        return 0.0
+
+    async def done(self, run: Run, stage: str, number: int, result: str, cost: CostItem | None = None) -> None:
+        """Write down a stage's result (JSON) and what it cost. Also after the task was cancelled: it is paid for."""
+        await self._end(run, stage, number, state="done", cost=cost, result=result)
+        run.done[stage] = result
+
+    async def failed(self, run: Run, stage: str, number: int, cost: CostItem | None = None) -> None:
+        """Write down that a stage failed, with what that cost or may have cost."""
+        await self._end(run, stage, number, state="failed", cost=cost, result=None)
+
+    async def _end(
+        self, run: Run, stage: str, number: int, *, state: str, cost: CostItem | None, result: str | None
+    ) -> None:
+        ended = {
+            "state": state,
+            "ended_at": self._clock(),
+            "usd": cost.usd if cost else 0.0,
+            "cost": cost.model_dump_json() if cost else None,
+            "result": result,
+        }
+
+        def end(connection: sa.Connection) -> StageRow:
+            key = (stages.c.task_id == run.task.id, stages.c.stage == stage, stages.c.number == number)
+            connection.execute(stages.update().where(*key).values(**ended))
+            connection.execute(tasks.update().where(tasks.c.id == run.task.id).values(version=tasks.c.version + 1))
+            return StageRow.of(connection.execute(sa.select(stages).where(*key)).one())
+
+        row = await self._insist(end, durable=cost is not None)
+        if state != "done":
+            run.calls.setdefault(stage, []).append(row)
+        self._changed(run.task.id)
+
+    async def note(self, run: Run, stage: str, result: str) -> None:
+        """Write down the result of something that is no stage of its own to the outside, and free."""
+        now = self._clock()
+        row = {"task_id": run.task.id, "stage": stage, "number": 1, "attempt": run.task.attempts, "state": "done"}
+        await self._database.execute(
+            stages.insert().values(started_at=now, ended_at=now, usd=0.0, result=result, **row)
+        )
+        run.done[stage] = result
+
+    async def finish(self, run: Run, error: DeskteriorError | None, *, tell: bool) -> str | None:
+        """Write down how the task ended. With `tell`, also that the backend is to be told: the callback's id.
+
+        Raises:
+            Superseded: it has ended otherwise before.
+        """
+        now = self._clock()
+        status = "failed" if error else "succeeded"
+        problem = json.dumps(error.problem(run.task.request_id), ensure_ascii=False) if error else None
+        callback_id = f"{run.task.id}.{run.task.attempts}"
+
+        def finish(connection: sa.Connection) -> None:
+            mine = tasks.update().where(tasks.c.id == run.task.id, tasks.c.token == run.token)
+            ended = mine.where(tasks.c.status == "running").values(
+                status=status, finished_at=now, error=problem, version=tasks.c.version + 1
+            )
+            if connection.execute(ended).rowcount != 1:
+                raise Superseded
+            if tell:
+                pending = {"status": "pending", "attempts": 0, "created_at": now, "due_at": now}
+                connection.execute(callbacks.insert().values(id=callback_id, task_id=run.task.id, **pending))
+                last = sa.select(sa.func.coalesce(sa.func.max(stages.c.number), 0))
+                number = connection.execute(last.where(stages.c.task_id == run.task.id, stages.c.stage == "notify"))
+                notify = {"stage": "notify", "number": number.scalar_one() + 1, "state": "done", "usd": 0.0}
+                times = {"started_at": now, "ended_at": now}
+                connection.execute(
+                    stages.insert().values(task_id=run.task.id, attempt=run.task.attempts, **notify, **times)
+                )
+
+        await self._insist(finish)
+        self._changed(run.task.id)
+        return callback_id if tell else None
+
+    async def _insist(self, work: Callable[[sa.Connection], T], *, durable: bool = False) -> T:
+        """Write what must not be lost, through an outage of the database if need be. `work` may be done twice."""
+        deadline = time.monotonic() + KEEP_TRYING_S
+        pause = 0.1
+        while True:
+            try:
+                return await self._database.write(work, durable=durable)
+            except sa.exc.OperationalError as error:
+                if time.monotonic() > deadline:
+                    raise
+                log.warning("journal.retrying", error=type(error.orig).__name__)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 5.0)

@@ -1,0 +1,297 @@
+"""The register of tasks: what clients do to them, each as one transaction. Running them is left to the workflow."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from deskterior.errors import IdempotencyConflict, Invalid, NotFound, TaskFinished, TaskNotFinished
+from deskterior.jobs.database import Database
+from deskterior.makeover.spending import SpendingCap
+from deskterior.makeover.tables import UNFINISHED, CallbackRow, StageRow, TaskRow, callbacks, stages, tasks
+from deskterior.schemas import GenerateRequest, TaskState
+
+CREATE_LOCK = 77_002
+MAX_PAGE = 100
+MAX_KEY = 255
+STUCK_S = 10.0
+"""A task whose job is not known to the engine is queued anew, but not before its job had the time to get there."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who asks for a task, and how. `owner` is the API key's name; idempotency keys are each owner's own."""
+
+    owner: str = ""
+    idempotency_key: str | None = None
+    request_id: str | None = None
+    link_base: str = ""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A task with all that belongs to it, stages in the order in which they began."""
+
+    task: TaskRow
+    stages: list[StageRow]
+    callback: CallbackRow | None
+
+
+class Register:
+    """`clock` is Unix seconds."""
+
+    def __init__(self, database: Database, cap: SpendingCap, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._cap = cap
+        self._clock = clock
+
+    async def create(self, request: GenerateRequest, kind: str, origin: Origin, reserved: float) -> tuple[str, str]:
+        """Add a task; its id, and the id of the job to submit for it. The same idempotency key is the same task.
+
+        Raises:
+            Invalid: the key or the address cannot be stored.
+            IdempotencyConflict, SpendingCapReached
+        """
+        key = origin.idempotency_key
+        if key is not None and not (0 < len(key) <= MAX_KEY and key.isprintable()):
+            raise Invalid(errors=[{"field": "Idempotency-Key", "message": f"1 to {MAX_KEY} printable characters"}])
+        storable(request.image_url)
+        now = self._clock()
+        task_id = uuid.uuid4().hex
+        row = TaskRow(
+            id=task_id,
+            kind=kind,
+            status="queued",
+            initial_image_url=request.image_url,
+            concept=request.concept.value,
+            prompt_version=None,
+            created_at=now,
+            started_at=None,
+            finished_at=None,
+            attempts=1,
+            error=None,
+            owner=origin.owner,
+            idempotency_key=key,
+            request_hash=_hash(request, kind),
+            request_id=origin.request_id,
+            link_base=origin.link_base,
+            reserved=reserved,
+            job_id=_new_job(task_id),
+            queued_at=now,
+            claims=0,
+            token=None,
+            version=0,
+        )
+
+        def create(connection: sa.Connection) -> tuple[str, str]:
+            self._database.lock(connection, CREATE_LOCK)
+            if key is not None:
+                same = sa.select(tasks.c.id, tasks.c.job_id, tasks.c.request_hash)
+                same = same.where(tasks.c.owner == row.owner, tasks.c.idempotency_key == key)
+                if found := connection.execute(same).one_or_none():
+                    if found.request_hash != row.request_hash:
+                        raise IdempotencyConflict
+                    return found.id, found.job_id
+            self._cap.check(connection, datetime.fromtimestamp(now, UTC))
+            connection.execute(tasks.insert().values(**asdict(row)))
+            return row.id, row.job_id
+
+        return await self._database.write(create)
+
+    async def row(self, task_id: str, owner: str | None = None) -> TaskRow:
+        """Raises NotFound, also for a task of another owner."""
+        return await self._database.read(lambda connection: _task(connection, task_id, owner))
+
+    async def whole(self, task_id: str, owner: str | None = None) -> Whole:
+        """Raises as `row`."""
+        return await self._database.read(lambda connection: _wholes(connection, [_task(connection, task_id, owner)])[0])
+
+    async def page(
+        self, *, status: TaskState | None, limit: int, cursor: str | None, owner: str | None
+    ) -> tuple[list[Whole], str | None]:
+        """At most `limit` tasks, newest first, and the cursor for the next page.
+
+        Raises:
+            Invalid: `limit` is not 1 to 100, or the cursor is none of ours.
+        """
+        if not 1 <= limit <= MAX_PAGE:
+            raise Invalid(errors=[{"field": "limit", "message": f"1 to {MAX_PAGE}"}])
+        query = sa.select(tasks).order_by(tasks.c.created_at.desc(), tasks.c.id.desc()).limit(limit + 1)
+        if status is not None:
+            query = query.where(tasks.c.status == status)
+        if owner is not None:
+            query = query.where(tasks.c.owner == owner)
+        if cursor is not None:
+            created_at, task_id = _read_cursor(cursor)
+            before = sa.and_(tasks.c.created_at == created_at, tasks.c.id < task_id)
+            query = query.where(sa.or_(tasks.c.created_at < created_at, before))
+
+        def page(connection: sa.Connection) -> tuple[list[Whole], str | None]:
+            rows = [TaskRow.of(row) for row in connection.execute(query)]
+            more = _cursor(rows[limit - 1]) if len(rows) > limit else None
+            return _wholes(connection, rows[:limit]), more
+
+        return await self._database.read(page)
+
+    async def cancel(self, task_id: str, owner: str | None = None) -> None:
+        """A queued task never runs; a running one stops before its next stage. One that has finished stays as it is.
+
+        Raises:
+            NotFound
+            TaskFinished: there is nothing left to cancel.
+        """
+
+        def cancel(connection: sa.Connection) -> None:
+            task = _task(connection, task_id, owner, change=True)
+            if task.status == "cancelled":
+                return
+            if task.finished:
+                raise TaskFinished(f"The task has {task.status} already; there is nothing to cancel")
+            _update(connection, task, status="cancelled", finished_at=self._clock(), token=None)
+
+        await self._database.write(cancel)
+
+    async def retry(self, task_id: str, owner: str | None = None) -> str:
+        """Queue a failed or cancelled task again; the id of the job to submit for it. What is done stays done.
+
+        Raises:
+            NotFound, SpendingCapReached
+            TaskNotFinished: it is under way, or a call of its last attempt is.
+            TaskFinished: it has succeeded.
+        """
+
+        def retry(connection: sa.Connection) -> str:
+            self._database.lock(connection, CREATE_LOCK)
+            task = _at_rest(connection, task_id, owner)
+            if task.status == "succeeded":
+                raise TaskFinished("The task has succeeded already; there is nothing to retry")
+            now = self._clock()
+            self._cap.check(connection, datetime.fromtimestamp(now, UTC))
+            job_id = _new_job(task_id)
+            fresh = {"started_at": None, "finished_at": None, "error": None, "token": None, "claims": 0}
+            _update(
+                connection, task, status="queued", attempts=task.attempts + 1, job_id=job_id, queued_at=now, **fresh
+            )
+            # The backend need not hear any more how the last attempt ended.
+            connection.execute(callbacks.delete().where(callbacks.c.task_id == task_id))
+            return job_id
+
+        return await self._database.write(retry)
+
+    async def at_rest(self, task_id: str, owner: str | None = None) -> Whole:
+        """A task that has finished, with no call of it under way. Raises NotFound, TaskNotFinished."""
+        return await self._database.write(lambda c: _wholes(c, [_at_rest(c, task_id, owner)])[0])
+
+    async def delete(self, task_id: str, owner: str | None = None) -> TaskRow:
+        """Delete a finished task. What its calls cost stays counted for the day.
+
+        Raises:
+            NotFound, TaskNotFinished
+        """
+
+        def delete(connection: sa.Connection) -> TaskRow:
+            task = _at_rest(connection, task_id, owner)
+            connection.execute(callbacks.delete().where(callbacks.c.task_id == task_id))
+            connection.execute(stages.delete().where(stages.c.task_id == task_id, stages.c.usd == 0))
+            connection.execute(stages.update().where(stages.c.task_id == task_id).values(result=None))
+            connection.execute(tasks.delete().where(tasks.c.id == task_id))
+            return task
+
+        return await self._database.write(delete)
+
+    async def unfinished(self) -> list[TaskRow]:
+        """Tasks that some job should be running or about to run, the oldest thousand."""
+        query = sa.select(tasks).where(tasks.c.status.in_(UNFINISHED), tasks.c.queued_at < self._clock() - STUCK_S)
+        query = query.order_by(tasks.c.queued_at).limit(1000)
+        return await self._database.read(lambda connection: [TaskRow.of(row) for row in connection.execute(query)])
+
+    async def requeue(self, task: TaskRow) -> TaskRow | None:
+        """Give a task whose job has ended without it another job; None when somebody else has done so."""
+        again = replace(task, job_id=_new_job(task.id), queued_at=self._clock())
+        update = tasks.update().values(job_id=again.job_id, queued_at=again.queued_at)
+        update = update.where(tasks.c.id == task.id, tasks.c.job_id == task.job_id, tasks.c.status.in_(UNFINISHED))
+        changed = await self._database.execute(update)
+        return again if changed else None
+
+
+def storable(text: str) -> None:
+    """Raises Invalid for an address that no database takes: with a NUL, or half of a UTF-16 pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        bad = True
+    else:
+        bad = "\0" in text
+    if bad:
+        raise Invalid(errors=[{"field": "image_url", "message": "holds a character that no address has"}])
+
+
+def _task(connection: sa.Connection, task_id: str, owner: str | None, *, change: bool = False) -> TaskRow:
+    query = sa.select(tasks).where(tasks.c.id == task_id)
+    if change:
+        query = query.with_for_update()
+    # Ids in another shape are not looked up: a database may refuse them in its own words.
+    found = connection.execute(query).one_or_none() if len(task_id) == 32 and task_id.isalnum() else None
+    if found is None or (owner is not None and found.owner != owner):
+        raise NotFound("There is no task of this id")
+    return TaskRow.of(found)
+
+
+def _at_rest(connection: sa.Connection, task_id: str, owner: str | None) -> TaskRow:
+    """The task, if it has finished and no call of it is under way: a cancelled one's may still be."""
+    task = _task(connection, task_id, owner, change=True)
+    if not task.finished:
+        raise TaskNotFinished(f"The task is {task.status}; wait for it, or cancel it first")
+    under_way = sa.select(stages.c.stage).where(stages.c.task_id == task_id, stages.c.state == "running").limit(1)
+    if stage := connection.execute(under_way).scalar():
+        raise TaskNotFinished(f"The task was cancelled during {stage}, which has not come back yet; try again shortly")
+    return task
+
+
+def _update(connection: sa.Connection, task: TaskRow, **values: object) -> None:
+    connection.execute(tasks.update().where(tasks.c.id == task.id).values(version=task.version + 1, **values))
+
+
+def _wholes(connection: sa.Connection, rows: list[TaskRow]) -> list[Whole]:
+    ids = [row.id for row in rows]
+    by_task: dict[str, list[StageRow]] = {task_id: [] for task_id in ids}
+    order = (stages.c.started_at, stages.c.number)
+    for row in connection.execute(sa.select(stages).where(stages.c.task_id.in_(ids)).order_by(*order)):
+        by_task[row.task_id].append(StageRow.of(row))
+    told = {
+        row.task_id: CallbackRow.of(row)
+        for row in connection.execute(sa.select(callbacks).where(callbacks.c.task_id.in_(ids)))
+    }
+    return [Whole(row, by_task[row.id], told.get(row.id)) for row in rows]
+
+
+def _new_job(task_id: str) -> str:
+    return f"{task_id}.{uuid.uuid4().hex[:12]}"
+
+
+def _hash(request: GenerateRequest, kind: str) -> str:
+    body = json.dumps([kind, request.image_url, request.concept.value])
+    return hashlib.sha256(body.encode()).hexdigest()
+
+
+def _cursor(row: TaskRow) -> str:
+    return base64.urlsafe_b64encode(f"{row.created_at!r} {row.id}".encode()).decode()
+
+
+def _read_cursor(cursor: str) -> tuple[float, str]:
+    try:
+        created_at, _, task_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition(" ")
+        if len(task_id) == 32 and task_id.isalnum() and (seconds := float(created_at)) == seconds:
+            return seconds, task_id
+    except (ValueError, binascii.Error):
+        pass
+    raise Invalid(errors=[{"field": "cursor", "message": "is not the next_cursor of a page"}])

@@ -1,0 +1,100 @@
+"""Render: the image model draws the desk restyled, and the picture goes into storage before anything else is done.
+
+The picture is the dearest thing here. It is kept under a key that is known before the call, so that a process that dies
+right after keeping it does not buy it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from pydantic import BaseModel
+
+from deskterior.errors import NotFound, StorageFailed
+from deskterior.makeover.journal import Journal, Run
+from deskterior.makeover.paid import Bought, Lost, buy
+from deskterior.makeover.prompts import Prompts
+from deskterior.providers import ImageModel
+from deskterior.schemas import Concept, CostItem, Description
+from deskterior.storage import Storage, key_for
+
+log = structlog.get_logger(__name__)
+
+PICTURE_TYPES = ("image/png", "image/jpeg", "image/webp")
+KEEP_PAUSES_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Between tries to keep a picture that was paid for."""
+
+
+class Picture(BaseModel):
+    key: str
+    revised_prompt: str | None = None
+
+
+class Render:
+    """`expected` None: the model is our own and costs nothing. At most `places` pictures are drawn at once."""
+
+    def __init__(
+        self,
+        model: ImageModel,
+        storage: Storage,
+        prompts: Prompts,
+        *,
+        expected: CostItem | None,
+        allowed: int,
+        places: asyncio.Semaphore,
+        keep_pauses_s: tuple[float, ...] = KEEP_PAUSES_S,
+    ) -> None:
+        self._model = model
+        self._storage = storage
+        self._prompts = prompts
+        self._expected = expected
+        self._allowed = allowed
+        self._places = places
+        self._keep_pauses_s = keep_pauses_s
+
+    async def __call__(self, run: Run, journal: Journal, photo: bytes, description: Description) -> Picture:
+        """Raises as `buy`, and StorageFailed when the picture could not be kept."""
+        done = run.done.get("render") or await self._kept_before_the_end(run, journal)
+        if done is None:
+            concept = Concept(run.task.concept)
+            prompt = self._prompts.render(concept, description)
+
+            async def call(number: int) -> Bought:
+                drawn = await self._model.draw(prompt, photo, concept)
+                key = key_for("results", f"{run.task.id}.{number}", drawn.content_type)
+                try:
+                    await self._keep(key, drawn.image)
+                except StorageFailed as error:
+                    raise Lost(drawn.cost, error) from error
+                return Bought(Picture(key=key, revised_prompt=drawn.revised_prompt).model_dump_json(), drawn.cost)
+
+            async with self._places:
+                done = await buy(journal, run, "render", call, expected=self._expected, allowed=self._allowed)
+        return Picture.model_validate_json(done)
+
+    async def _kept_before_the_end(self, run: Run, journal: Journal) -> str | None:
+        """The picture of an interrupted call that got as far as storage, if there is one."""
+        for interrupted in run.calls.get("render", []):
+            for content_type in PICTURE_TYPES if interrupted.state == "interrupted" else ():
+                key = key_for("results", f"{run.task.id}.{interrupted.number}", content_type)
+                try:
+                    await self._storage.get(key)
+                except NotFound:
+                    continue
+                log.info("render.found", number=interrupted.number)
+                result = Picture(key=key).model_dump_json()
+                await journal.done(run, "render", interrupted.number, result, self._expected)
+                return result
+        return None
+
+    async def _keep(self, key: str, image: bytes) -> None:
+        for pause in (*self._keep_pauses_s, None):
+            try:
+                return await self._storage.put_at(key, image)
+            except StorageFailed as error:
+                if pause is None:
+                    raise
+                log.warning("render.keep_again", internal=error.internal or error.detail)
+            await asyncio.sleep(pause)
+        return None

@@ -1,0 +1,76 @@
+"""Suggest: what describe would say, for a caller who wants no picture. Nothing is kept but what it cost."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from deskterior.errors import ProviderError
+from deskterior.jobs.database import Database
+from deskterior.makeover.photo import TakePhoto
+from deskterior.makeover.register import CREATE_LOCK
+from deskterior.makeover.spending import SpendingCap
+from deskterior.makeover.tables import stages
+from deskterior.providers import VisionModel
+from deskterior.schemas import CostItem, Description, GenerateRequest
+
+
+class Suggest:
+    def __init__(
+        self,
+        database: Database,
+        cap: SpendingCap,
+        photo: TakePhoto,
+        vision: VisionModel,
+        expected: CostItem,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._cap = cap
+        self._photo = photo
+        self._vision = vision
+        self._expected = expected
+        self._clock = clock
+
+    async def __call__(self, request: GenerateRequest) -> Description:
+        """Look at the photo and tell.
+
+        Raises:
+            PhotoError, SpendingCapReached, ProviderError
+        """
+        photo = await self._photo.only(request.image_url)
+        call_id = await self._begin()
+        try:
+            described = await self._vision.describe(photo, request.concept)
+        except ProviderError as error:
+            await self._end(call_id, "failed", error.cost)
+            raise
+        # A call that ends in any other way stays counted at what it was expected to cost.
+        await self._end(call_id, "done", described.cost)
+        return described.description
+
+    async def _begin(self) -> str:
+        call_id, now = f"prompt-{uuid.uuid4().hex}", self._clock()
+        row = {"task_id": call_id, "stage": "describe", "number": 1, "attempt": 1, "state": "running"}
+
+        def begin(connection: sa.Connection) -> None:
+            self._database.lock(connection, CREATE_LOCK)
+            self._cap.check(connection, datetime.fromtimestamp(now, UTC))
+            connection.execute(stages.insert().values(started_at=now, usd=self._expected.usd, **row))
+
+        await self._database.write(begin)
+        return call_id
+
+    async def _end(self, call_id: str, state: str, cost: CostItem | None) -> None:
+        update = stages.update().where(stages.c.task_id == call_id)
+        update = update.values(
+            state=state,
+            ended_at=self._clock(),
+            usd=cost.usd if cost else 0.0,
+            cost=cost.model_dump_json() if cost else None,
+        )
+        await self._database.execute(update)
