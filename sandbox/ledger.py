@@ -45,6 +45,7 @@ class Ledger:
         if file is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._entries = _read(file)
+            _end_line(file)
 
     def start(
         self,
@@ -108,13 +109,20 @@ class Ledger:
 def _read(file: Path) -> dict[int, Entry]:
     entries: dict[int, Entry] = {}
     if file.exists():
-        for line in file.read_text(encoding="utf-8").splitlines():
+        for line in file.read_text(encoding="utf-8").split("\n"):
             try:
                 entry = Entry(**json.loads(line))
             except (ValueError, TypeError):
                 continue  # a line that was being written when the process was killed
             entries[entry.n] = entry
     return entries
+
+
+def _end_line(file: Path) -> None:
+    """Close a line that a kill cut off, so that the next one stands by itself."""
+    if file.exists() and file.stat().st_size and not file.read_bytes().endswith(b"\n"):
+        with file.open("ab") as lines:
+            lines.write(b"\n")
 
 
 def _now() -> str:

@@ -121,7 +121,9 @@ class _Composer:
         )
         if make is not None:
             return make(schema, name, depth)
-        return {"boolean": True, "null": None}.get(kind) if kind in {"boolean", "null"} else _number(schema, kind)
+        if kind in {"number", "integer"}:
+            return _number(schema, kind)
+        return {"boolean": True, "null": None}[kind]
 
     def _branch(self, branches: list[Schema], depth: int) -> Schema:
         """The first branch that says something; once deep, one that ends: a recursive schema must stop somewhere."""
@@ -137,6 +139,8 @@ class _Composer:
     def _array(self, schema: Schema, name: str, depth: int) -> list[Any]:
         least, most = schema.get("minItems", 0), schema.get("maxItems", math.inf)
         items = schema.get("items", {"type": "string"})
+        if least > _MAX_VALUES:
+            raise ApiError("The schema asks for more than one answer can hold.", param="response_format")
         known = self._list(name) if _plain(items) else None
         if known is not None:
             said = list(known[: int(min(most, len(known)))])
