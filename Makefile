@@ -30,14 +30,14 @@ $(BIN)/uv:
 # What serving on a CPU needs: no torch.
 $(VENV)/.serve: requirements-serve.txt | $(BIN)/uv
 	@echo "== packages for serving"
-	@$(UV) pip install -q --require-hashes -r requirements-serve.txt
+	@$(UV) pip install -q --compile-bytecode --require-hashes -r requirements-serve.txt
 	@touch $@
 
 # Everything: training, tests, checks. torch alone is several GB.
-$(VENV)/.dev: requirements.txt | $(BIN)/uv
+$(VENV)/.dev: requirements.txt $(VENV)/.serve
 	@echo "== packages for development (torch is large: a minute or two)"
 	@$(UV) pip install -q --require-hashes -r requirements.txt
-	@touch $@ $(VENV)/.serve
+	@touch $@
 
 setup: $(VENV)/.dev
 	@[ ! -d .git ] || $(BIN)/pre-commit install >/dev/null

@@ -10,14 +10,17 @@ import bentoml
 
 from deskterior import telemetry
 from deskterior.app import create_app
-from deskterior.config import settings
+from deskterior.config import SettingsError, settings
 from deskterior.front import Front
 from deskterior.routers.classify import look
 from deskterior.schemas import ClassifyRequest, TaskStatus
 from deskterior.services import Services
 from runners.launcher import start_beside
 
-SETTINGS = settings()
+try:
+    SETTINGS = settings()
+except SettingsError as error:
+    raise SystemExit(f"Deskterior does not start. {error}") from None
 API = create_app()
 
 
