@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sandbox.faults import Fault
+from sandbox.ledger import Entry, Ledger
 from sandbox.state import Sandbox
 
 ABOUT = "Deskterior's sandbox: stand-ins for OpenAI, Naver Shopping and a backend. Nothing here is real or billed."
@@ -68,7 +69,8 @@ class Control:
         if request.method == "DELETE":
             self._sandbox.ledger.clear()
             return JSONResponse([])
-        entries = await _at_least(request, self._sandbox.ledger.entries)
+        ended = request.query_params.get("ended") == "true"
+        entries = await _at_least(request, lambda: _told(self._sandbox.ledger, ended=ended))
         return JSONResponse([asdict(entry) for entry in entries])
 
     async def _requests(self, request: Request) -> Response:
@@ -81,6 +83,11 @@ class Control:
             self._sandbox.callbacks.clear()
         callbacks = await _at_least(request, lambda: list(self._sandbox.callbacks))
         return JSONResponse([asdict(received) for received in callbacks])
+
+
+def _told(ledger: Ledger, *, ended: bool) -> list[Entry]:
+    """The ledger's entries; with `?ended=true` only of calls that are over."""
+    return [entry for entry in ledger.entries() if entry.ended or not ended]
 
 
 async def _at_least(request: Request, read: Callable[[], Sequence[T]]) -> Sequence[T]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import cast
 
@@ -50,13 +51,15 @@ def naver_app(sandbox: Sandbox) -> Starlette:
 class _Search:
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
-        self._recent: deque[float] = deque()
+        limit = sandbox.options.naver_per_second
+        self._rate = None if limit is None else RateLimit(limit)
 
     async def answer(self, request: Request) -> Response:
         for header in ("x-naver-client-id", "x-naver-client-secret"):
             if not request.headers.get(header, "").strip():
                 raise _Refused(401, "024", f"Authentication failed: {header} is missing (인증에 실패했습니다.)")
-        self._count()
+        if self._rate is not None and not self._rate.take():
+            raise _Refused(429, "012", "Rate limit exceeded (속도 제한을 초과했습니다.)")
         given = _parameters(request)
         query = given["query"]
         only = frozenset({given["filter"]} if "filter" in given else ())
@@ -92,17 +95,24 @@ class _Search:
             refuse=_fault_reply,
         )
 
-    def _count(self) -> None:
-        """Keeps the rate limit, when there is one."""
-        limit = self._sandbox.options.naver_per_second
-        if limit is None:
-            return
-        now = time.monotonic()
+
+class RateLimit:
+    """Lets `limit` calls through within any second."""
+
+    def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit = limit
+        self._clock = clock
+        self._recent: deque[float] = deque()
+
+    def take(self) -> bool:
+        """Whether this call is let through."""
+        now = self._clock()
         while self._recent and now - self._recent[0] >= 1:
             self._recent.popleft()
-        if len(self._recent) >= limit:
-            raise _Refused(429, "012", "Rate limit exceeded (속도 제한을 초과했습니다.)")
+        if len(self._recent) >= self._limit:
+            return False
         self._recent.append(now)
+        return True
 
 
 def _parameters(request: Request) -> dict[str, str]:

@@ -8,6 +8,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sandbox.naver.app import RateLimit
 from sandbox.naver.catalogue import Product, Sort, bold, products, search
 
 NONE: frozenset[str] = frozenset()
@@ -55,6 +56,16 @@ def test_prices_and_dates_sort() -> None:
     assert [int(p.lprice) for p in find("책상", sort="dsc")] == sorted(prices, reverse=True)
     dates = [p.listed for p in find("책상", sort="date")]
     assert dates == sorted(dates, reverse=True)
+
+
+def test_a_rate_limit_counts_the_calls_of_the_last_second() -> None:
+    now = [0.0]
+    rate = RateLimit(2, clock=lambda: now[0])
+    assert [rate.take() for _ in range(3)] == [True, True, False]
+    now[0] = 0.99
+    assert not rate.take()
+    now[0] = 1.0
+    assert [rate.take() for _ in range(3)] == [True, True, False]
 
 
 def test_what_it_is_comes_before_what_stands_on_it() -> None:

@@ -86,7 +86,7 @@ def test_the_documented_values_are_taken(model: str, asked: dict[str, Any]) -> N
 
 @pytest.mark.parametrize(("model", "fidelity"), [("gpt-image-2", "low"), (NEW, "high"), ("gpt-image-1-mini", "high")])
 def test_input_fidelity_is_refused_where_the_model_has_none(model: str, fidelity: str) -> None:
-    with pytest.raises(ApiError, match="input_fidelity|Invalid value"):
+    with pytest.raises(ApiError, match=r"input_fidelity|Invalid value"):
         check(EditRequest.model_validate({"prompt": "x", "input_fidelity": fidelity}), model)
 
 
@@ -212,7 +212,7 @@ def test_an_unknown_model_is_not_found(model: str) -> None:
 def test_every_model_of_the_sdk_has_its_traits() -> None:
     assert {chat_traits(model, retired="serve").model for model in CHAT_MODELS} == CHAT_MODELS
     assert NEW in IMAGE_MODELS
-    with pytest.raises(ApiError, match="no chat model|not a chat model"):
+    with pytest.raises(ApiError, match="not a chat model"):
         chat_traits(NEW, retired="serve")
     with pytest.raises(ApiError, match="Invalid value"):
         image_model("gpt-4o", retired="serve")
