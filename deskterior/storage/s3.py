@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
@@ -25,6 +26,7 @@ from botocore.credentials import Credentials
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionError,  # noqa: A004 - the SDK's own: no connection could be made
     HTTPClientError,
     NoCredentialsError,
     PartialCredentialsError,
@@ -194,6 +196,9 @@ class S3Storage:
         """A call of the SDK in one of our threads, with its errors by name."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))
+        except RecursionError:
+            # The SDK asks a redirecting store for the bucket's region; one that redirects that too sends it in circles.
+            raise StorageFailed("The picture store only redirects: check S3_ENDPOINT_URL and AWS_REGION") from None
         except (BotoCoreError, ClientError) as error:
             _raise_named(error)
 
@@ -201,7 +206,8 @@ class S3Storage:
         return self._prefix + checked(key)
 
     def _read(self, name: str) -> bytes:
-        with self._client.get_object(Bucket=self._bucket, Key=name)["Body"] as body:
+        # Not `with ... as body`: that gives the stream beneath, whose errors are urllib3's.
+        with closing(self._client.get_object(Bucket=self._bucket, Key=name)["Body"]) as body:
             return body.read()
 
     def _presigned(self, key: str, ttl: float) -> str:
@@ -255,7 +261,7 @@ def _raise_named(error: BotoCoreError | ClientError) -> NoReturn:
             why = "The bucket is in another region: set AWS_REGION"
         case _ if isinstance(error, NoCredentialsError | PartialCredentialsError):
             why = "There are no credentials for the picture store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        case _ if isinstance(error, HTTPClientError):
+        case _ if isinstance(error, ConnectionError | HTTPClientError):
             why = "The picture store cannot be reached: check S3_ENDPOINT_URL and the network"
         case _:
             why = "The picture store failed"
