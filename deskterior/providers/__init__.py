@@ -1,7 +1,9 @@
 """The outside services, behind three small protocols; which class serves is decided by configuration alone.
 
-An implementation raises only `deskterior.errors.ProviderError`s, never retries a paid call by itself, and reports what
-each call cost.
+An implementation raises only `deskterior.errors.ProviderError`s and never makes a call again that may have been paid.
+It tells what each call cost: in its answer, or in the error's `cost` when what was paid is of no use. An error's
+`safe_to_retry` says that another try is free and may help. `selection.py` chooses and opens the implementations; one
+that lacks its key raises `ProviderNotConfigured`.
 """
 
 from __future__ import annotations

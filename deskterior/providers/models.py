@@ -25,6 +25,7 @@ DATA = Path(__file__).with_name("models.toml")
 SOON_DAYS = 60
 
 _DATED = re.compile(r"-\d{4}-\d{2}-\d{2}$")
+_SIZE = re.compile(r"\d+x\d+")
 _MILLION = 1_000_000
 # What a description is counted as when the answer tells no usage: a photo, the instructions and a full answer.
 _ASSUMED_INPUT, _ASSUMED_OUTPUT = 4_000, 2_000
@@ -104,10 +105,16 @@ class ImageEntry(Entry):
         units = {"pictures": 1.0}
         if self.tokens:
             units["assumed"] = 1.0
-            usd = self.assumed.get(quality, max(self.assumed.values()))
+            usd = self.assumed.get(quality, max(self.assumed.values())) * self._larger(size)
         else:
             usd = self.pictures.get(f"{quality} {size}", max(self.pictures.values()))
         return CostItem(what="render", model=self.name, units=units, usd=usd)
+
+    def _larger(self, size: str) -> float:
+        """How many times larger than its largest standard size a size of one's own is: tokens grow with the area."""
+        if size in self.sizes or not _SIZE.fullmatch(size):
+            return 1.0
+        return max(1.0, _area(size) / max(_area(known) for known in self.sizes))
 
     def _by_tokens(self, prices: TokenPrices, usage: ImageUsage | None, output: int) -> CostItem:
         details = getattr(usage, "input_tokens_details", None)
@@ -241,6 +248,11 @@ def at_openai(url: str) -> bool:
 def _named(entries: list[E], name: str) -> E | None:
     by_name = {entry.name: entry for entry in entries}
     return by_name.get(name) or by_name.get(_DATED.sub("", name))
+
+
+def _area(size: str) -> int:
+    width, height = size.split("x")
+    return int(width) * int(height)
 
 
 def _count(usage: object, field: str) -> int:

@@ -189,6 +189,14 @@ def test_an_unlisted_image_model_counts_as_the_dearest_of_its_family(name: str) 
         assert entry.tokens.output == max(family)
 
 
+def test_a_picture_of_ones_own_size_is_assumed_to_cost_by_its_area() -> None:
+    entry, _ = known_models().image_model("gpt-image-2.6-sunburst")
+    standard = entry.cost("high", "1536x1024", None).usd
+    assert entry.cost("high", "auto", None).usd == standard
+    assert entry.cost("high", "512x512", None).usd == standard
+    assert entry.cost("high", "3072x2048", None).usd == pytest.approx(4 * standard)
+
+
 def test_an_unlisted_vision_model_counts_as_the_dearest() -> None:
     entry, _ = known_models().vision_model("gpt-99")
     assert entry.output == max(other.output for other in known_models().vision)
