@@ -12,8 +12,10 @@ from deskterior import telemetry
 from deskterior.app import create_app
 from deskterior.config import SettingsError, settings
 from deskterior.front import Front
+from deskterior.makeover.makeovers import NOBODY
 from deskterior.routers.classify import look
-from deskterior.schemas import ClassifyRequest, TaskStatus
+from deskterior.routers.generate import make
+from deskterior.schemas import ClassifyRequest, Description, GenerateRequest, PromptResponse, TaskStatus
 from deskterior.services import Services
 from runners.launcher import start_beside
 
@@ -51,8 +53,23 @@ class Deskterior:
     @bentoml.api(route="/classify")
     async def classify(self, request: ClassifyRequest, /) -> TaskStatus:
         """Tell whether a photo shows a desk."""
-        status, _ = await look(request, self.services)
+        status, _ = await look(request, self.services, NOBODY)
         return status
+
+    @bentoml.api(route="/v1/prompt")
+    async def prompt(self, request: GenerateRequest, /) -> Description:
+        """Tell how to make a desk over, without drawing it."""
+        return await self.services.makeovers.suggest(request)
+
+    @bentoml.api(route="/v1/generate")
+    async def generate(self, request: GenerateRequest, /) -> PromptResponse:
+        """Make a desk over."""
+        return await make(request, "v1", self.services)
+
+    @bentoml.api(route="/v2/generate")
+    async def generate_by_ourselves(self, request: GenerateRequest, /) -> PromptResponse:
+        """Make a desk over with our own model."""
+        return await make(request, "v2", self.services)
 
 
 Deskterior.add_asgi_middleware(

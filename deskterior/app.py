@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from deskterior import version
 from deskterior.errors import DeskteriorError, Invalid, ServerError
 from deskterior.front import of_status, problem_response
-from deskterior.routers import classify, healthcheck, info
+from deskterior.routers import classify, files, generate, healthcheck, info, tasks, uploads
 from deskterior.schemas import Problem
 
 log = structlog.get_logger(__name__)
@@ -39,8 +39,8 @@ def create_app() -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    for router in (classify.router, healthcheck.router, info.router):
-        app.include_router(router)
+    for module in (classify, generate, tasks, uploads, files, healthcheck, info):
+        app.include_router(module.router)
     app.add_exception_handler(DeskteriorError, _deskterior_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)

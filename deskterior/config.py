@@ -97,7 +97,7 @@ class Settings(BaseSettings):
     catalogue_csv: Path | None = None
     """The team's own products."""
     sandbox_url: str = "http://127.0.0.1:8900"
-    """Where the sandbox listens, for what has no key in development."""
+    """Where the sandbox listens, for what has no key in development. Not set: `bentoml serve` starts its own."""
 
     # storage
     storage: Literal["local", "s3"] = "local"

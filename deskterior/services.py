@@ -6,13 +6,16 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Self
 
-import sqlalchemy as sa
 from fastapi import Request
 
 from deskterior import storage
+from deskterior.callbacks import CallbackSender
 from deskterior.config import Settings
 from deskterior.jobs.database import Database
+from deskterior.makeover.makeovers import Makeovers, Outfit
+from deskterior.makeover.prompts import Prompts
 from deskterior.photos import Photos
+from deskterior.providers.selection import providers
 from deskterior.storage import Storage
 from runners.placement import DeskClient, connect_desk_classifier
 
@@ -25,7 +28,7 @@ class Services:
     storage: Storage
     photos: Photos
     desk: DeskClient
-    database: Database
+    makeovers: Makeovers
     opened: AsyncExitStack
 
     @classmethod
@@ -43,9 +46,28 @@ class Services:
             opened.push_async_callback(photos.aclose)
             desk = await connect_desk_classifier(settings)
             opened.push_async_callback(desk.aclose)
+            prompts = Prompts.load()
+            outside = providers(settings, prompts)
+            opened.push_async_callback(outside.aclose)
+            sender = CallbackSender(settings)
+            opened.push_async_callback(sender.aclose)
             database = Database(settings.database_url.get_secret_value())
             opened.callback(database.close)
-            return cls(settings, store, photos, desk, database, opened.pop_all())
+            outfit = Outfit(
+                photos=photos,
+                storage=store,
+                desk=desk,
+                desk_threshold=_threshold(settings, desk),
+                vision=outside.vision,
+                images={"v1": outside.image},
+                search=outside.search,
+                sender=sender,
+                prompts=prompts,
+            )
+            makeovers = Makeovers(settings, database, outfit)
+            opened.push_async_callback(makeovers.close)
+            await makeovers.launch()
+            return cls(settings, store, photos, desk, makeovers, opened.pop_all())
         raise AssertionError("an exit stack swallows nothing")
 
     async def aclose(self) -> None:
@@ -54,13 +76,11 @@ class Services:
     @property
     def desk_threshold(self) -> float:
         """Score from which a photo is a desk."""
-        own = self.settings.desk_threshold
-        return self.desk.info.threshold if own is None else own
+        return _threshold(self.settings, self.desk)
 
-    async def check_job_store(self) -> str:
-        """Reach the job store, or raise."""
-        await self.database.read(lambda connection: connection.execute(sa.select(1)).scalar())
-        return "ok"
+
+def _threshold(settings: Settings, desk: DeskClient) -> float:
+    return desk.info.threshold if settings.desk_threshold is None else settings.desk_threshold
 
 
 def services(request: Request) -> Services:

@@ -1,4 +1,4 @@
-"""Structured logs: a JSON object a line, with the ids of the request and the task; BentoML's lines in the same shape."""
+"""Structured logs: a JSON object a line, with the ids of request and task; BentoML's lines in the same shape."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Child:
         self.name = name
         self._argv = list(argv)
         self._ready_url = ready_url
-        self._env = dict(env or {})
+        self._env = {**os.environ, **(env or {})}  # as it is now: a restart is the same program in the same world
         self._listener = listener
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._process: subprocess.Popen[str] | None = None
@@ -160,7 +160,7 @@ class Child:
         process = subprocess.Popen(  # noqa: S603 - our own programs
             bound,
             cwd=ROOT,
-            env={**os.environ, **self._env},
+            env=self._env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -216,6 +216,14 @@ def desk_classifier() -> tuple[Child, str]:
     return child, url
 
 
+def sandbox() -> tuple[Child, str]:
+    """The stand-ins for OpenAI and Naver, not yet started, and their address."""
+    with listen_on_loopback() as reserved:
+        port = reserved.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    return Child("sandbox", [sys.executable, "-m", "sandbox", "--port", str(port)], f"{url}/healthz"), url
+
+
 def start_beside(settings: Settings) -> None:
     """Start what the settings place beside the API, wait for it, and tell the workers by environment where it is.
 
@@ -229,6 +237,9 @@ def start_beside(settings: Settings) -> None:
     atexit.register(_stop_all, children)
     if settings.desk_placement == "process":
         child, os.environ["DESK_RUNNER"] = desk_classifier()
+        children.append(child.start())
+    if (settings.openai_is_sandbox or settings.naver_is_sandbox) and "sandbox_url" not in settings.model_fields_set:
+        child, os.environ["SANDBOX_URL"] = sandbox()
         children.append(child.start())
     for child in children:
         child.wait_ready()

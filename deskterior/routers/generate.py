@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import JSONResponse
 
 from deskterior.config import Settings
-from deskterior.errors import DeskteriorError, InternalError, TaskCancelled
+from deskterior.errors import DeskteriorError, InternalError, TaskCancelled, TaskNotFinished
 from deskterior.makeover.makeovers import Kind
 from deskterior.makeover.register import Origin
 from deskterior.routers.files import remember_base
@@ -122,6 +122,19 @@ async def _generate(
         raise TaskCancelled(f"The task {task.id} was cancelled; POST /tasks/{task.id}/retry goes on with it")
     headers["Location"] = f"/tasks/{task.id}"
     return JSONResponse(task.model_dump(mode="json"), 202, headers)
+
+
+async def make(body: GenerateRequest, kind: Kind, to: Services) -> PromptResponse:
+    """A makeover for a caller in this process, waited for as long as `WAIT_DEFAULT_S`.
+
+    Raises:
+        DeskteriorError: what the task failed of; TaskNotFinished names a task that goes on.
+    """
+    task = await to.makeovers.start(body, kind)
+    task = await to.makeovers.wait(task.id, to.settings.wait_default_s)
+    if task.result is not None:
+        return task.result
+    raise of_problem(task.error) if task.error else TaskNotFinished(f"The task {task.id} is {task.status}")
 
 
 def origin(request: Request, idempotency_key: str | None) -> Origin:

@@ -28,7 +28,7 @@ async def health(response: Response, to: Annotated[Services, Depends(services)])
     checks: dict[str, Callable[[], Awaitable[str]]] = {
         "desk_classifier": to.desk.check,
         "gpu": lambda: asyncio.to_thread(check_gpu),
-        "job_store": to.check_job_store,
+        "job_store": to.makeovers.check,
     }
     outcomes = await asyncio.gather(*(_outcome(check) for check in checks.values()))
     healthy = all(ok for ok, _ in outcomes)

@@ -31,7 +31,7 @@ async def health(
     desk: Callable[[], Awaitable[str]] = fine, jobs: Callable[[], Awaitable[str]] = fine
 ) -> httpx.Response:
     app = create_app()
-    app.state.services = SimpleNamespace(desk=SimpleNamespace(check=desk), check_job_store=jobs)
+    app.state.services = SimpleNamespace(desk=SimpleNamespace(check=desk), makeovers=SimpleNamespace(check=jobs))
     front = Front(app, api=app, body_max_bytes=1024, max_concurrency=1)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(front), base_url="http://test") as http:
         return await http.get("/health")
