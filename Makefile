@@ -43,7 +43,7 @@ setup: $(VENV)/.dev
 	@[ ! -d .git ] || $(BIN)/pre-commit install >/dev/null
 
 demo: $(VENV)/.serve
-	@$(BIN)/python -m demo $(PHOTO)
+	@$(BIN)/python -m demo $(PHOTO) $(if $(CONCEPT),--concept $(CONCEPT))
 
 serve: $(VENV)/.serve
 	@LOG_FORMAT=$${LOG_FORMAT:-console} $(BIN)/bentoml serve service:Deskterior --port $(PORT)
