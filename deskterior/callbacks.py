@@ -38,7 +38,7 @@ class Delivered:
 
 @dataclass(frozen=True)
 class TryAgain:
-    """It has not, or not yet. `reason` is public; `after` is the least pause, in seconds, that the backend asked for."""
+    """It has not, or not yet. `reason` is public; `after` is the least pause (s) that the backend asked for."""
 
     reason: str
     after: float | None = None

@@ -32,8 +32,8 @@ _EXPIRES = re.compile(r"[0-9]{1,12}")
 _SECRET_FILE = ".link-secret"  # noqa: S105 - its name, not the secret
 
 request_base: ContextVar[str] = ContextVar("request_base", default="")
-"""The address that the request being answered, or the one that began the job, came to. Looked at only in development and
-without `PUBLIC_BASE_URL`: the Host header is the client's to forge."""
+"""The address that the request being answered, or the one that began the job, came to. Looked at only in development
+and without `PUBLIC_BASE_URL`: the Host header is the client's to forge."""
 
 
 class Links:
