@@ -1,4 +1,4 @@
-"""Small real implementations of all that a makeover is made with, and a ledger of every paid call that outlives a kill."""
+"""Small real implementations of all that a makeover is made with, and a ledger of every call that outlives a kill."""
 
 from __future__ import annotations
 

