@@ -49,9 +49,8 @@ MAX_BODY = 32 * 1024 * 1024
 """64 photos as raw bytes are 10 MB; as the numbers of a JSON document, up to 40 MB: those clients send 48."""
 
 Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 async def score(request: Request) -> Response:
@@ -102,33 +101,33 @@ WIRE = Starlette(
 )
 
 
+class LengthRequired(ClientError):
+    status, slug, title = 411, "length-required", "The request must tell its length"
+
+
 class BodyLimit:
-    """ASGI middleware: no body over `limit` bytes is read, on any path, BentoML's own included."""
+    """ASGI middleware: a body of more than `limit` bytes, or of untold length, is refused unread, on every path."""
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], limit: int) -> None:
         self._app = app
         self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        refused = self._refusal(dict(scope["headers"])) if scope["type"] == "http" else None
+        if refused is None:
             await self._app(scope, receive, send)
             return
-        length = dict(scope["headers"]).get(b"content-length", b"0")
+        answer = await _problem(Request(scope), refused)
+        answer.headers["Connection"] = "close"  # or the server would go on reading what it throws away
+        await answer(scope, receive, send)
+
+    def _refusal(self, headers: dict[bytes, bytes]) -> ClientError | None:
+        length = headers.get(b"content-length", b"0")
+        if b"transfer-encoding" in headers:
+            return LengthRequired("Send a Content-Length")
         if not length.isdigit() or int(length) > self._limit:
-            refusal = await _problem(Request(scope), BodyTooLarge(f"The body is over {self._limit} bytes"))
-            await refusal(scope, receive, send)
-            return
-        read = 0
-
-        async def counted() -> Message:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > self._limit:
-                raise BodyTooLarge(f"The body is over {self._limit} bytes")
-            return message
-
-        await self._app(scope, counted, send)
+            return BodyTooLarge(f"The body is over {self._limit} bytes")
+        return None
 
 
 @bentoml.asgi_app(WIRE)

@@ -166,8 +166,8 @@ class TorchEngine:
         self._model = model
         if self._where.type == "cuda":
             self._capture(size)
-        for batch in CUDA_BATCHES:
-            self.logits(np.zeros((batch, size, size, 3), np.uint8))
+            for batch in CUDA_BATCHES:
+                self.logits(np.zeros((batch, size, size, 3), np.uint8))
 
     def _capture(self, size: int) -> None:
         torch = self._torch
