@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from deskterior.config import Settings, SettingsError
-from deskterior.errors import PhotoError, PhotoTooLarge, PhotoTypeUnsupported, PhotoUnreadable, PhotoUrlForbidden
+from deskterior.errors import PhotoTooLarge, PhotoTypeUnsupported, PhotoUnreadable, PhotoUrlForbidden
 from deskterior.photos import LARGE, Own, Photos, decode
 from tests.photographs import encoded, many_scans, noise, png, scene
 from tests.websites import Visit, site
@@ -80,7 +80,7 @@ async def test_no_more_photos_are_in_flight_than_the_setting_says() -> None:
     inside = most = 0
     full, go_on = asyncio.Event(), asyncio.Event()
 
-    async def answer(visit: Visit) -> None:
+    async def own(url: str) -> bytes:
         nonlocal inside, most
         inside += 1
         most = max(most, inside)
@@ -88,31 +88,15 @@ async def test_no_more_photos_are_in_flight_than_the_setting_says() -> None:
             full.set()
         await go_on.wait()
         inside -= 1
-        await visit.answer(PHOTO)
+        return PHOTO
 
-    async with site(answer) as web, photos(photo_concurrency=3) as room, asyncio.TaskGroup() as group:
-        squares = [group.create_task(room.fetch_square(web.url())) for _ in range(12)]
+    async with photos(own, photo_concurrency=3) as room, asyncio.TaskGroup() as group:
+        squares = [group.create_task(room.fetch_square(f"https://deskterior.test/files/{n}")) for n in range(12)]
         await full.wait()
         go_on.set()
         for square in squares:
             assert (await square).shape == (224, 224, 3)
         assert most == 3
-
-
-async def test_waiting_for_a_slot_does_not_use_up_the_time_of_the_download() -> None:
-    async def answer(visit: Visit) -> None:
-        if visit.target == "/slow":
-            await visit.gone()
-            visit.writer.close()
-        else:
-            await visit.answer(PHOTO)
-
-    async with site(answer) as web, photos(photo_concurrency=1, photo_timeout_s=0.3) as room:
-        slow = asyncio.create_task(room.fetch(web.url("/slow")))
-        await web.asked.wait()
-        assert await room.fetch(web.url()) == PHOTO
-        with pytest.raises(PhotoError):
-            await slow
 
 
 async def test_a_caller_who_gives_up_frees_the_slot() -> None:

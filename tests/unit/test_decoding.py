@@ -198,8 +198,9 @@ def test_thin_strips_and_single_pixels_decode(size: tuple[int, int], kind: str) 
     assert min(small.size) >= 1
 
 
-def test_what_follows_a_jpeg_is_left_alone() -> None:
-    motion_photo = encoded(scene(), quality=95) + b"\xff\xda\x00\x08" * 500 + noise().tobytes()
+@pytest.mark.parametrize("progressive", [False, True])
+def test_what_follows_a_jpeg_is_left_alone(progressive: bool) -> None:
+    motion_photo = encoded(scene(), quality=95, progressive=progressive) + bytes(8) + b"\xff\xda\0\x08" * 500
     assert close(corners(decode(motion_photo)), [RED, GREEN, BLUE, YELLOW], within=12)
 
 
