@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -34,6 +34,12 @@ MAX_CLAIMS = 10
 KEEP_TRYING_S = 60.0
 """How long the end of a stage, paid for perhaps, is tried to be written while the database is away."""
 MINUTE_S = 60.0
+
+
+class Changed(Protocol):
+    """Tells those who wait for a task that it has changed."""
+
+    def __call__(self, task_id: str, *, ended: bool = False) -> None: ...
 
 
 class Superseded(Exception):
@@ -57,14 +63,14 @@ class Run:
 
 
 class Journal:
-    """`checkpoint` raises when this process is to run no more jobs; `changed` tells those who wait for a task."""
+    """`checkpoint` raises when this process is to run no more jobs."""
 
     def __init__(
         self,
         database: Database,
         *,
         checkpoint: Callable[[], None],
-        changed: Callable[[str], None],
+        changed: Changed,
         renders_per_minute: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -234,7 +240,7 @@ class Journal:
                 )
 
         await self._insist(finish)
-        self._changed(run.task.id)
+        self._changed(run.task.id, ended=True)
         return callback_id if tell else None
 
     async def _insist(self, work: Callable[[sa.Connection], T], *, durable: bool = False) -> T:

@@ -169,9 +169,9 @@ class Makeovers:
         if kind not in self._outfit.images:
             raise CustomModelMissing("No drawing model of our own is installed here; use /v1/generate")
         paid = self._expected.makeover_usd if kind == "v1" else self._expected.describe.usd
-        task_id, job_id = await self._register.create(request, kind, origin, reserved=paid)
-        await self._submit(task_id, job_id)
-        return await self.get(task_id)
+        whole = await self._register.create(request, kind, origin, reserved=paid)
+        await self._submit(whole.task.id, whole.task.job_id)
+        return await self._view.task(whole)
 
     async def suggest(self, request: GenerateRequest) -> Description:
         """What the vision model says of a desk; nothing is drawn. Raises as `Suggest`."""
@@ -200,13 +200,13 @@ class Makeovers:
         while True:
             row = await self._register.row(task_id, owner)
             left = deadline - loop.time()
-            if row.finished or left <= 0 or not await self._watch.wait(task_id, row.version, left):
+            if row.finished or left <= 0 or not await self._watch.wait(task_id, row.version, left, for_end=True):
                 return await self.get(task_id, owner)
 
     async def cancel(self, task_id: str, owner: str | None = None) -> Task:
         """A queued task never runs, a running one stops before its next stage. Raises NotFound, TaskFinished."""
         await self._register.cancel(task_id, owner)
-        self._watch.changed(task_id)
+        self._watch.changed(task_id, ended=True)
         return await self.get(task_id, owner)
 
     async def retry(self, task_id: str, owner: str | None = None) -> Task:

@@ -54,8 +54,8 @@ class Register:
         self._cap = cap
         self._clock = clock
 
-    async def create(self, request: GenerateRequest, kind: str, origin: Origin, reserved: float) -> tuple[str, str]:
-        """Add a task; its id, and the id of the job to submit for it. The same idempotency key is the same task.
+    async def create(self, request: GenerateRequest, kind: str, origin: Origin, reserved: float) -> Whole:
+        """Add a task; its job is then to be submitted. The same idempotency key is the same task.
 
         Raises:
             Invalid: the key or the address cannot be stored.
@@ -92,18 +92,17 @@ class Register:
             version=0,
         )
 
-        def create(connection: sa.Connection) -> tuple[str, str]:
+        def create(connection: sa.Connection) -> Whole:
             self._database.lock(connection, CREATE_LOCK)
             if key is not None:
-                same = sa.select(tasks.c.id, tasks.c.job_id, tasks.c.request_hash)
-                same = same.where(tasks.c.owner == row.owner, tasks.c.idempotency_key == key)
+                same = sa.select(tasks).where(tasks.c.owner == row.owner, tasks.c.idempotency_key == key)
                 if found := connection.execute(same).one_or_none():
                     if found.request_hash != row.request_hash:
                         raise IdempotencyConflict
-                    return found.id, found.job_id
+                    return _wholes(connection, [TaskRow.of(found)])[0]
             self._cap.check(connection, datetime.fromtimestamp(now, UTC))
             connection.execute(tasks.insert().values(**asdict(row)))
-            return row.id, row.job_id
+            return Whole(row, [], None)
 
         return await self._database.write(create)
 

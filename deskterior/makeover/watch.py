@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 import structlog
 
 from deskterior.jobs.database import Database
-from deskterior.makeover.tables import tasks
+from deskterior.makeover.tables import UNFINISHED, tasks
 
 log = structlog.get_logger(__name__)
 
@@ -17,28 +18,39 @@ POLL_S = 0.2
 CHUNK = 500
 
 
+@dataclass(eq=False)
+class _Waiter:
+    version: int
+    for_end: bool
+    event: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class Watch:
     """One poll of the database for all who wait in this process."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting: dict[str, set[tuple[int, asyncio.Event]]] = defaultdict(set)
+        self._waiting: dict[str, set[_Waiter]] = defaultdict(set)
         self._poller: asyncio.Task[None] | None = None
 
-    def changed(self, task_id: str) -> None:
-        """Wake those who wait for this task."""
-        for _, event in self._waiting.get(task_id, ()):
-            event.set()
+    def changed(self, task_id: str, *, ended: bool = False) -> None:
+        """Wake those who wait for this task, those who wait for its end only if that is what has come."""
+        for waiter in self._waiting.get(task_id, ()):
+            if ended or not waiter.for_end:
+                waiter.event.set()
 
-    async def wait(self, task_id: str, version: int, timeout_s: float) -> bool:
-        """Wait until the task is not at `version` any more; False after `timeout_s` seconds. May wake for nothing."""
-        waiter = (version, asyncio.Event())
+    async def wait(self, task_id: str, version: int, timeout_s: float, *, for_end: bool = False) -> bool:
+        """Wait until the task is not at `version` any more, or has ended; False after `timeout_s` seconds.
+
+        It may wake for nothing.
+        """
+        waiter = _Waiter(version, for_end)
         self._waiting[task_id].add(waiter)
         if self._poller is None:
             self._poller = asyncio.create_task(self._poll(), name="task-watch")
         try:
             async with asyncio.timeout(timeout_s):
-                await waiter[1].wait()
+                await waiter.event.wait()
         except TimeoutError:
             return False
         else:
@@ -62,12 +74,14 @@ class Watch:
             self._poller = None
 
     async def _look(self, ids: list[str]) -> None:
-        query = sa.select(tasks.c.id, tasks.c.version).where(tasks.c.id.in_(ids))
-        found = {row.id: row.version for row in await self._database.read(lambda c: c.execute(query).all())}
+        query = sa.select(tasks.c.id, tasks.c.version, tasks.c.status).where(tasks.c.id.in_(ids))
+        found = {row.id: row for row in await self._database.read(lambda c: c.execute(query).all())}
         for task_id in ids:
-            for version, event in self._waiting.get(task_id, ()):
-                if found.get(task_id) != version:
-                    event.set()
+            row = found.get(task_id)
+            ended = row is None or row.status not in UNFINISHED
+            for waiter in self._waiting.get(task_id, ()):
+                if ended or (row is not None and not waiter.for_end and row.version != waiter.version):
+                    waiter.event.set()
 
     async def aclose(self) -> None:
         if self._poller is not None:

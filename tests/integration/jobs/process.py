@@ -119,11 +119,9 @@ async def _run(orders: Orders) -> None:
 
 
 async def _unfinished(database: Database) -> bool:
-    queries = [
-        sa.select(sa.func.count()).select_from(tasks).where(tasks.c.status.in_(UNFINISHED)),
-        sa.select(sa.func.count()).select_from(callbacks).where(callbacks.c.status == "pending"),
-    ]
-    return any([await database.read(lambda c, query=query: c.execute(query).scalar()) for query in queries])
+    task = sa.exists().where(tasks.c.status.in_(UNFINISHED))
+    callback = sa.exists().where(callbacks.c.status == "pending")
+    return bool(await database.read(lambda c: c.execute(sa.select(sa.or_(task, callback))).scalar()))
 
 
 def _upgrade() -> None:

@@ -187,7 +187,7 @@ def make_settings(database_url: str, folder: Path, **more: object) -> Settings:
         "executor_ttl_s": 1.0,
         **more,
     }
-    return Settings(_env_file=None, **values)
+    return Settings.model_validate(values)
 
 
 def make_outfit(
