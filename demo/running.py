@@ -42,7 +42,7 @@ class _Photos(BaseHTTPRequestHandler):
         super().__init__(*args)
 
     def do_GET(self) -> None:
-        if (path := self._files.get(self.path)) is None:
+        if (path := self._files.get(self.path.partition("?")[0])) is None:
             self.send_error(404)
             return
         data = path.read_bytes()

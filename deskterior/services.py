@@ -11,6 +11,7 @@ from fastapi import Request
 from deskterior import storage
 from deskterior.callbacks import CallbackSender
 from deskterior.config import Settings
+from deskterior.errors import NotFound, PhotoUnreachable
 from deskterior.jobs.database import Database
 from deskterior.makeover.makeovers import Makeovers, Outfit
 from deskterior.makeover.prompts import Prompts
@@ -39,8 +40,12 @@ class Services:
 
             async def own(url: str) -> bytes | None:
                 """A photo in our own storage is read there, whatever the rules for strangers' addresses say."""
-                key = await store.key_of(url)
-                return None if key is None else await store.get(key)
+                if (key := await store.key_of(url)) is None:
+                    return None
+                try:
+                    return await store.get(key)
+                except NotFound:
+                    raise PhotoUnreachable("Nothing has been uploaded to this address yet") from None
 
             photos = Photos(settings, own)
             opened.push_async_callback(photos.aclose)

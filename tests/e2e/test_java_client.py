@@ -1,35 +1,26 @@
-"""A backend in Java (Spring's RestTemplate, a strict Jackson) calls the service."""
+"""A backend in Java (Spring's RestTemplate, a strict Jackson) calls the service, and reads what it is told."""
 
 from __future__ import annotations
 
-import os
-import shutil
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parent / "java"
-JARS = Path("/usr/share/java")
+from tests.e2e.conftest import Told
+
+GOLDEN = Path(__file__).parent.parent / "golden"
 
 
-@pytest.fixture(scope="session")
-def java(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The command that runs a compiled client."""
-    missing = not shutil.which("javac") or not (JARS / "spring3-web.jar").exists()
-    if missing and not os.environ.get("CI"):
-        pytest.skip("no Java client here: as root, `make java` installs a JDK, Spring and Jackson")
-    classes = tmp_path_factory.mktemp("classes")
-    path = f"{JARS}/*"
-    subprocess.run(["javac", "-nowarn", "-cp", path, "-d", str(classes), *map(str, SOURCE.glob("*.java"))], check=True)
-    return ["java", "-cp", f"{classes}:{path}"]
+def run(java: list[str], *arguments: str) -> list[str]:
+    ran = subprocess.run([*java, *arguments], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.splitlines()
 
 
 def test_a_strict_java_client_understands_every_answer(java: list[str], base: str, photos: dict[str, str]) -> None:
-    command = [*java, "Client", base, photos["desk"], photos["dining_table"]]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.splitlines() == [
+    assert run(java, "Client", base, photos["desk"], photos["dining_table"]) == [
         "/classify true",
         "/classify false",
         "/app/routers/classify true",
@@ -40,3 +31,32 @@ def test_a_strict_java_client_understands_every_answer(java: list[str], base: st
         "problem 405 /problems/method-not-allowed",
         "health healthy",
     ]
+
+
+def test_a_strict_java_backend_parses_the_golden_callbacks(java: list[str]) -> None:
+    files = {
+        "callback_desk_found": "found",
+        "callback_nested_succeeded": "nested",
+        "callback_nested_failed": "nested",
+        "callback_flat_succeeded": "flat",
+        "callback_flat_failed": "flat",
+    }
+    arguments = [word for name, form in files.items() for word in (form, str(GOLDEN / f"{name}.json"))]
+    said = run(java, "Callback", *arguments)
+    assert said[0] == "found true"
+    assert said[1].startswith("nested ")
+    assert said[2] == "nested failed 504 null"
+    assert said[3].startswith("flat ")
+    assert said[4] == "flat failed null"
+
+
+@pytest.mark.parametrize("form", ["nested", "flat"])
+def test_a_strict_java_backend_parses_what_the_service_sent(
+    java: list[str], told: dict[str, Told], form: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "callback.json"
+    file.write_text(json.dumps(told[form].callback["body"], ensure_ascii=False))
+    (said,) = run(java, "Callback", form, str(file))
+    details = sum(len(product["details"]) for product in told[form].response["products"])
+    expected = f"nested {len(told[form].response['products'])} {details}" if form == "nested" else f"flat {details}"
+    assert said == expected
