@@ -106,7 +106,7 @@ class _Walk:
         for keyword in schema:
             if keyword not in allowed:
                 raise self._wrong(path, f"'{keyword}' is not permitted")
-        if "format" in schema and schema["format"] not in FORMATS:
+        if "format" in schema and str(schema["format"]) not in FORMATS:
             raise self._wrong(path, f"{schema['format']!r} is not a supported format")
         for keyword, value in schema.items():
             if keyword in {"minItems", "maxItems"} and not _whole(value):
@@ -127,8 +127,8 @@ class _Walk:
         if schema.get("additionalProperties") is not False:
             raise self._wrong(path, "'additionalProperties' is required to be supplied and to be false")
         properties, required = schema.get("properties", {}), schema.get("required", [])
-        if not isinstance(properties, dict) or not isinstance(required, list):
-            raise self._wrong(path, "'properties' must be an object and 'required' an array")
+        if not isinstance(properties, dict) or not _texts(required):
+            raise self._wrong(path, "'properties' must be an object and 'required' an array of names")
         if missing := [key for key in properties if key not in required]:
             raise self._wrong(path, f"'required' must hold every key in properties. Missing '{missing[0]}'")
         if extra := [key for key in required if key not in properties]:
@@ -152,6 +152,10 @@ def _types(schema: Schema) -> list[str]:
 
 def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def _compiles(pattern: object) -> bool:

@@ -8,10 +8,7 @@ import pytest
 
 from sandbox.app import create_app
 from sandbox.serving import in_thread
-from tests.integration.sandbox.stand import (
-    FAST,
-    Stand,
-)
+from tests.integration.sandbox.stand import FAST, Stand
 
 
 @pytest.fixture(scope="module")

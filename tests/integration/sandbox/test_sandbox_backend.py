@@ -13,9 +13,7 @@ from standardwebhooks.webhooks import Webhook
 from sandbox.app import create_app
 from sandbox.serving import in_thread
 from sandbox.state import Latency, Options
-from tests.integration.sandbox.stand import (
-    Stand,
-)
+from tests.integration.sandbox.stand import Stand
 
 SECRET = "whsec_" + base64.b64encode(b"a secret for tests only").decode()
 

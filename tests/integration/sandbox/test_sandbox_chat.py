@@ -9,12 +9,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion
 
-from tests.integration.sandbox.stand import (
-    Desk,
-    Stand,
-    exact,
-    look,
-)
+from tests.integration.sandbox.stand import Desk, Stand, exact, look
 from tests.photographs import encoded, noise
 
 

@@ -12,13 +12,7 @@ from openai.types import Model
 from sandbox.app import create_app
 from sandbox.serving import in_thread
 from sandbox.state import Latency, Options
-from tests.integration.sandbox.stand import (
-    NEW,
-    SEARCH,
-    Stand,
-    exact,
-    look,
-)
+from tests.integration.sandbox.stand import NEW, SEARCH, Stand, exact, look
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Basic abc", "sk-test"])

@@ -10,16 +10,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion
 
-from tests.integration.sandbox.stand import (
-    NAVER,
-    SEARCH,
-    Desk,
-    Stand,
-    draw,
-    exact,
-    look,
-    opened,
-)
+from tests.integration.sandbox.stand import NAVER, SEARCH, Desk, Stand, draw, exact, look, opened
 
 
 def test_a_cut_connection_breaks_off_in_the_middle_of_the_body(stand: Stand) -> None:

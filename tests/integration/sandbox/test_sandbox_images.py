@@ -11,14 +11,7 @@ from openai.types import ImagesResponse
 from PIL import Image
 
 from sandbox.drawing.scene import scene
-from tests.integration.sandbox.stand import (
-    DATA_URL,
-    NEW,
-    PHOTO,
-    Stand,
-    exact,
-    opened,
-)
+from tests.integration.sandbox.stand import DATA_URL, NEW, PHOTO, Stand, exact, opened
 from tests.photographs import encoded, noise
 
 

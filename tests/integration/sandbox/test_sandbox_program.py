@@ -13,13 +13,7 @@ from openai import OpenAI
 from sandbox.app import create_app
 from sandbox.faults import Fault
 from sandbox.serving import in_process, running
-from tests.integration.sandbox.stand import (
-    FAST,
-    SEARCH,
-    Stand,
-    draw,
-    look,
-)
+from tests.integration.sandbox.stand import FAST, SEARCH, Stand, draw, look
 
 
 def test_each_paid_call_is_in_the_ledger_with_its_price_and_its_task(stand: Stand) -> None:

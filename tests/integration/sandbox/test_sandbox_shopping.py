@@ -12,11 +12,7 @@ from PIL import Image
 from sandbox.app import create_app
 from sandbox.serving import in_thread
 from sandbox.state import Latency, Options
-from tests.integration.sandbox.stand import (
-    NAVER,
-    SEARCH,
-    Stand,
-)
+from tests.integration.sandbox.stand import NAVER, SEARCH, Stand
 
 
 def test_a_search_answers_in_navers_shape(stand: Stand) -> None:
