@@ -49,7 +49,7 @@ class View:
             id=row.id,
             kind=cast(Literal["v1", "v2"], row.kind),
             status=cast(TaskState, row.status),
-            stage=_stage(shown),
+            stage=_stage(row.status, shown),
             progress=round(progress, 2),
             initial_image_url=row.initial_image_url,
             concept=Concept(row.concept),
@@ -66,8 +66,11 @@ class View:
         )
 
 
-def _stage(shown: list[StageRow]) -> Stage | None:
-    """The stage under way, the dearest if there are two; otherwise the last one that was."""
+def _stage(status: str, shown: list[StageRow]) -> Stage | None:
+    """The stage under way, the dearest if there are two; of a failed task the one it failed in; else the last one."""
+    if status == "failed":
+        failed = [run for run in shown if run.state in ("failed", "interrupted")]
+        return cast(Stage, failed[-1].stage) if failed else None
     running = [run for run in shown if run.state == "running"]
     if running:
         return cast(Stage, max(running, key=lambda run: WEIGHTS.get(run.stage, 0.0)).stage)

@@ -178,6 +178,13 @@ class FaultyStorage(LocalStorage):
         self.ledger.write("keep answered")
 
 
+async def until(true: Callable[[], Awaitable[object] | object], *, seconds: float = 20) -> None:
+    """Wait until `true()` is."""
+    async with asyncio.timeout(seconds):
+        while not (await answer if isinstance(answer := true(), Awaitable) else answer):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
 def make_settings(database_url: str, folder: Path, **more: object) -> Settings:
     values: dict[str, object] = {
         "database_url": database_url,

@@ -1,0 +1,60 @@
+"""Makeovers running in the test's own process, and what they are made with at hand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from deskterior.jobs.database import Database
+from deskterior.makeover.makeovers import Makeovers
+from deskterior.makeover.register import Origin
+from deskterior.schemas import GenerateRequest, Task
+from tests.integration.jobs.stand_ins import DESK, FakeSender, Faults, Ledger, make_outfit, make_settings, until
+
+
+@dataclass
+class House:
+    """Makeovers that run, and what they are made with."""
+
+    makeovers: Makeovers
+    database: Database
+    ledger: Ledger
+    faults: Faults
+    sender: FakeSender
+    folder: Path
+
+    async def made(self, request: GenerateRequest | None = None, origin: Origin | None = None) -> Task:
+        """A task that has ended, its callback delivered or given up."""
+        task = await self.makeovers.start(request or GenerateRequest(image_url=DESK), "v1", origin or Origin())
+        return await self.ended(task.id)
+
+    async def ended(self, task_id: str) -> Task:
+        await self.makeovers.wait(task_id, 20)
+
+        async def told() -> bool:
+            return (await self.makeovers.get(task_id)).callback.status != "pending"
+
+        await until(told)
+        return await self.makeovers.get(task_id)
+
+    def count(self, stage: str) -> int:
+        return self.ledger.count(f"{stage} sent")
+
+
+@asynccontextmanager
+async def open_house(folder: Path, *, url: str = "", drain_s: float = 5, **settings: object) -> AsyncIterator[House]:
+    """One at a time: DBOS is one per process."""
+    url = url or f"sqlite:///{folder}/jobs.sqlite"
+    made = make_settings(url, folder, **settings)
+    database = Database(url)
+    faults, ledger = Faults(), Ledger(folder / "ledger")
+    outfit, sender = make_outfit(made, ledger, faults)
+    makeovers = Makeovers(made, database, outfit)
+    await makeovers.launch()
+    try:
+        yield House(makeovers, database, ledger, faults, sender, folder)
+    finally:
+        await makeovers.close(drain_s)
+        database.close()
