@@ -53,8 +53,7 @@ class Deskterior:
     @bentoml.api(route="/classify")
     async def classify(self, request: ClassifyRequest, /) -> TaskStatus:
         """Tell whether a photo shows a desk."""
-        status, _ = await look(request, self.services, NOBODY)
-        return status
+        return (await look(request, self.services, NOBODY)).status
 
     @bentoml.api(route="/v1/prompt")
     async def prompt(self, request: GenerateRequest, /) -> Description:

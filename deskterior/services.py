@@ -16,7 +16,7 @@ from deskterior.jobs.database import Database
 from deskterior.makeover.makeovers import Makeovers, Outfit
 from deskterior.makeover.prompts import Prompts
 from deskterior.photos import Photos
-from deskterior.providers.selection import providers
+from deskterior.providers.selection import Providers, providers
 from deskterior.storage import Storage
 from runners.placement import DeskClient, connect_desk_classifier
 
@@ -29,6 +29,7 @@ class Services:
     storage: Storage
     photos: Photos
     desk: DeskClient
+    providers: Providers
     makeovers: Makeovers
     opened: AsyncExitStack
 
@@ -72,7 +73,7 @@ class Services:
             makeovers = Makeovers(settings, database, outfit)
             opened.push_async_callback(makeovers.close)
             await makeovers.launch()
-            return cls(settings, store, photos, desk, makeovers, opened.pop_all())
+            return cls(settings, store, photos, desk, outside, makeovers, opened.pop_all())
         raise AssertionError("an exit stack swallows nothing")
 
     async def aclose(self) -> None:

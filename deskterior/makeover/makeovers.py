@@ -136,6 +136,11 @@ class Makeovers:
         )
         self._mender: asyncio.Task[None] | None = None
 
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """The kinds that can be made here."""
+        return frozenset(self._outfit.images)
+
     async def launch(self) -> None:
         """Open the job store and begin to run what is in it.
 
@@ -168,6 +173,7 @@ class Makeovers:
         """
         if kind not in self._outfit.images:
             raise CustomModelMissing("No drawing model of our own is installed here; use /v1/generate")
+        self._engine.admit()
         paid = self._expected.makeover_usd if kind == "v1" else self._expected.describe.usd
         whole = await self._register.create(request, kind, origin, reserved=paid)
         await self._submit(whole.task.id, whole.task.job_id)
@@ -215,6 +221,7 @@ class Makeovers:
         Raises:
             NotFound, TaskNotFinished, TaskFinished, SpendingCapReached, Overloaded
         """
+        self._engine.admit()
         job_id = await self._register.retry(task_id, owner)
         await self._submit(task_id, job_id)
         return await self.get(task_id, owner)
@@ -249,7 +256,9 @@ class Makeovers:
         await self._delivery.post(desk_found(status))
 
     async def _submit(self, task_id: str, job_id: str) -> None:
-        await self._engine.submit("makeover", job_id, task_id, job_id)
+        # Had the service begun to stop at this very moment: the task is written down, so it will be made.
+        with suppress(Overloaded):
+            await self._engine.submit("makeover", job_id, task_id, job_id)
 
     async def _mend(self) -> None:
         """Give a job to what has none: a process may die between writing a task down and queueing its job."""

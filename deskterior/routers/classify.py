@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Depends, Request, Response
 
+from deskterior.errors import ServerError
 from deskterior.makeover.register import Origin
 from deskterior.routers.files import remember_base
-from deskterior.routers.generate import Key, origin
-from deskterior.schemas import ClassifyRequest, Concept, GenerateRequest, TaskStatus
+from deskterior.routers.generate import Key, origin, start
+from deskterior.schemas import ClassifyRequest, Concept, GenerateRequest, Task, TaskStatus
 from deskterior.services import Services, services
 
 router = APIRouter(tags=["classify"], dependencies=[Depends(remember_base)])
 log = structlog.get_logger(__name__)
 
 SCORE_HEADER = "X-Desk-Score"
+TASK_HEADER = "X-Task-ID"
+REFUSED_HEADER = "X-Makeover-Refused"
+_HEADERS = {
+    SCORE_HEADER: {"description": "0 to 1", "schema": {"type": "number"}},
+    TASK_HEADER: {
+        "description": "The makeover that the desk started (`ON_DESK=generate`)",
+        "schema": {"type": "string"},
+    },
+    REFUSED_HEADER: {"description": "The problem for which none could be started", "schema": {"type": "string"}},
+}
 
 
-@router.post(
-    "/classify",
-    summary="Tell whether a photo shows a desk",
-    responses={200: {"headers": {SCORE_HEADER: {"description": "0 to 1", "schema": {"type": "number"}}}}},
-)
+@dataclass(frozen=True)
+class Look:
+    """What one look at a photo gave. `task` is the makeover it started, `refused` why none could be."""
+
+    status: TaskStatus
+    score: float
+    task: Task | None = None
+    refused: ServerError | None = None
+
+
+@router.post("/classify", summary="Tell whether a photo shows a desk", responses={200: {"headers": _HEADERS}})
 async def classify(
     body: ClassifyRequest,
     request: Request,
@@ -32,25 +50,35 @@ async def classify(
     idempotency_key: Key = None,
 ) -> TaskStatus:
     """Fetch the photo, look at it, and tell. What a found desk starts beyond the answer is the setting `ON_DESK`."""
-    status, score = await look(body, to, origin(request, idempotency_key))
-    response.headers[SCORE_HEADER] = f"{score:.4f}"
-    return status
+    seen = await look(body, to, origin(request, idempotency_key))
+    response.headers[SCORE_HEADER] = f"{seen.score:.4f}"
+    if seen.task:
+        response.headers[TASK_HEADER] = seen.task.id
+    if seen.refused:
+        response.headers[REFUSED_HEADER] = f"/problems/{seen.refused.slug}"
+    return seen.status
 
 
-async def look(asked: ClassifyRequest, to: Services, by: Origin) -> tuple[TaskStatus, float]:
-    """The verdict on a photo, and its score from 0 to 1. A desk starts what `ON_DESK` says.
+async def look(asked: ClassifyRequest, to: Services, by: Origin) -> Look:
+    """Tell whether the photo shows a desk, and start what `ON_DESK` says.
 
     Raises:
         PhotoError: the photo cannot be fetched or decoded.
         Overloaded, RunnerFailed: the model did not answer.
-        SpendingCapReached, IdempotencyConflict: the makeover that a desk would start was refused.
+        IdempotencyConflict: the key was used with another body.
     """
     score = await to.desk.score(await to.photos.fetch_square(asked.initial_image_url))
     status = TaskStatus(initial_image_url=asked.initial_image_url, classify=score >= to.desk_threshold)
     log.info("classified", desk=status.classify, score=round(score, 4))
-    if status.classify and to.settings.on_desk == "callback":
+    if not status.classify or to.settings.on_desk == "none":
+        return Look(status, score)
+    if to.settings.on_desk == "callback":
         await to.makeovers.notify_classified(status)
-    elif status.classify and to.settings.on_desk == "generate":
-        concept = asked.concept or Concept.BASIC
-        await to.makeovers.start(GenerateRequest(image_url=asked.initial_image_url, concept=concept), origin=by)
-    return status, score
+        return Look(status, score)
+    try:
+        wanted = GenerateRequest(image_url=asked.initial_image_url, concept=asked.concept or Concept.BASIC)
+        return Look(status, score, task=await start(wanted, "v1", to, by))
+    except ServerError as error:
+        # The verdict stands whatever becomes of the makeover: a spent budget must not take classifying away.
+        log.warning("makeover.refused", slug=error.slug, detail=error.detail)
+        return Look(status, score, refused=error)

@@ -82,6 +82,7 @@ To = Annotated[Services, Depends(services)]
 @router.post("/v1/prompt", summary="Tell how to make a desk over, without drawing it")
 async def prompt(body: GenerateRequest, to: To) -> Description:
     """Ask the vision model for a prompt, keywords to shop for, tags and a mood."""
+    to.providers.check(drawing=False)
     return await to.makeovers.suggest(body)
 
 
@@ -110,7 +111,7 @@ async def _generate(
     kind: Kind, body: GenerateRequest, request: Request, to: Services, key: str | None, prefer: list[str] | None
 ) -> Response:
     preferences = Preferences.of(prefer or [])
-    task = await to.makeovers.start(body, kind, origin(request, key))
+    task = await start(body, kind, to, origin(request, key))
     if (seconds := preferences.seconds(to.settings)) > 0:
         task = await to.makeovers.wait(task.id, seconds)
     headers = {"Preference-Applied": applied} if (applied := preferences.applied(to.settings)) else {}
@@ -124,13 +125,20 @@ async def _generate(
     return JSONResponse(task.model_dump(mode="json"), 202, headers)
 
 
+async def start(body: GenerateRequest, kind: Kind, to: Services, by: Origin) -> Task:
+    """Start a makeover, unless an outside service that it needs is not configured. Raises as `Makeovers.start`."""
+    if kind in to.makeovers.kinds:
+        to.providers.check(drawing=kind == "v1")
+    return await to.makeovers.start(body, kind, by)
+
+
 async def make(body: GenerateRequest, kind: Kind, to: Services) -> PromptResponse:
     """A makeover for a caller in this process, waited for as long as `WAIT_DEFAULT_S`.
 
     Raises:
         DeskteriorError: what the task failed of; TaskNotFinished names a task that goes on.
     """
-    task = await to.makeovers.start(body, kind)
+    task = await start(body, kind, to, Origin())
     task = await to.makeovers.wait(task.id, to.settings.wait_default_s)
     if task.result is not None:
         return task.result
