@@ -47,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         serve(app, given.host, given.port, announce)
+    except KeyboardInterrupt:
+        return 0
     except OSError as error:
         print(f"cannot listen on {given.host}:{given.port}: {error.strerror}", file=sys.stderr)
         return 1

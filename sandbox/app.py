@@ -55,19 +55,19 @@ class _Sign:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status: int | None = None
+        row: dict[str, object] = {
+            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": None,  # stays so when the answer never started
+        }
 
         async def signed(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                row["status"] = message["status"]
                 message["headers"] = [*message["headers"], (b"x-sandbox", NAME.encode())]
             await send(message)
 
-        path = scope["path"]
-        try:
-            await self._app(scope, receive, signed)
-        finally:
-            if path.startswith(_STAND_INS) and path != "/backend/callbacks":
-                at = datetime.now(UTC).isoformat(timespec="milliseconds")
-                self._sandbox.requests.append({"at": at, "method": scope["method"], "path": path, "status": status})
+        if scope["path"].startswith(_STAND_INS) and scope["path"] != "/backend/callbacks":
+            self._sandbox.requests.append(row)
+        await self._app(scope, receive, signed)

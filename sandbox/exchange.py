@@ -175,15 +175,15 @@ class Delivery(Response):
         self._over = over
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        answered = False
         try:
-            answered = await self._send(scope, send)
+            if not await self._send(scope, send):
+                self._over(False)
         finally:
-            self._over(answered)
             if self._client is not None:
                 self._client.forget()
 
     async def _send(self, scope: Scope, send: Send) -> bool:
+        """Whether it came to its last byte."""
         client = self._client
         if client is not None and self._fault is not None:
             if self._kind == "hang":
@@ -211,7 +211,8 @@ class Delivery(Response):
             await send({"type": "http.response.body", "body": body[:-1], "more_body": True})
             body = body[-1:]
             await asyncio.sleep(0)
-        # Before the last byte: after it, a server says that the client is gone in any case.
-        gone = client is not None and client.gone
+        # Before the last byte: after it, a server says that the client is gone in any case, and whoever has read the
+        # whole answer finds it in the ledger.
+        self._over(client is None or not client.gone)
         await send({"type": "http.response.body", "body": body, "more_body": False})
-        return not gone
+        return True
