@@ -130,14 +130,18 @@ class Engine:
         if self._stopping:
             raise asyncio.CancelledError("this process runs no more jobs")
 
+    def admit(self) -> None:
+        """Raises Overloaded when this process is stopping and takes no new jobs."""
+        if self._stopping:
+            raise Overloaded("The service is stopping and takes no new jobs", retry_after=5)
+
     async def submit(self, name: str, job_id: str, *args: Argument, delay_s: float = 0) -> None:
         """Have a job run once, `delay_s` seconds from now. The same `job_id` again is the same job.
 
         Raises:
             Overloaded: this process is stopping.
         """
-        if self._stopping:
-            raise Overloaded("The service is stopping and takes no new jobs", retry_after=5)
+        self.admit()
         # In a context of its own: begun from within a job, DBOS would count it as a step of that job.
         start = asyncio.get_running_loop().create_task(
             self._submit(self._jobs[name], job_id, args, delay_s), context=contextvars.Context()

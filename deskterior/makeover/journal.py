@@ -152,7 +152,7 @@ class Journal:
             paid = paid.order_by(stages.c.started_at.desc()).limit(self._per_minute)
             recent = connection.execute(paid).scalars().all()
             if len(recent) >= self._per_minute:
-                return min(5.0, max(0.05, float(recent[-1]) - since))
+                return min(1.0, max(0.05, float(recent[-1]) - since))
         mine = tasks.update().where(tasks.c.id == run.task.id, tasks.c.token == run.token, tasks.c.status == "running")
         if connection.execute(mine.values(version=tasks.c.version + 1)).rowcount != 1:
             raise Superseded
