@@ -40,6 +40,7 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--exposure", type=float, default=0.0, help="stops to add to each photo's own")
     given = options.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
     for name in given.only:
         sample, started = SAMPLES[name], time.monotonic()
         sample.build(sample.seed)

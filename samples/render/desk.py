@@ -70,5 +70,5 @@ def landscape_view() -> tuple[int, int]:
 
 
 def portrait_view() -> tuple[int, int]:
-    room.camera((-0.75, -2.25, 1.52), (0.02, -0.35, 0.86), 25, (0.0, -0.45, 0.85), 3.5, roll=-0.8)
+    room.camera((1.0, -1.95, 1.5), (0.02, -0.38, 0.84), 26, (0.05, -0.45, 0.85), 3.5, roll=-0.8)
     return 1200, 1600

@@ -67,7 +67,8 @@ def mouse(at: Point, turn: float, pad: bool = True) -> None:
     dark = made_of.solid("mouse wheel", (0.006, 0.006, 0.006), 0.6)
     with placed(at, turn):
         if pad:
-            box("mouse pad", (0.25, 0.21, 0.003), (0.0, -0.01, 0.0015), made_of.cloth("pad", (0.05, 0.055, 0.065)), 0.001)
+            mat = made_of.cloth("mouse pad", (0.05, 0.055, 0.065))
+            box("mouse pad", (0.25, 0.21, 0.003), (0.0, -0.01, 0.0015), mat, bevel=0.001)
 
         def shape(u: float, v: float) -> Point:
             along, round_ = (v - 0.5) * 2, u * math.pi
@@ -87,7 +88,8 @@ def desk_lamp(at: Point, turn: float, colour=(0.02, 0.021, 0.022)) -> None:
     warm = made_of.glow("lamp bulb", (1.0, 0.78, 0.5), 9.0)
     elbow, wrist = (-0.12, 0, 0.36), (0.16, 0, 0.5)
     with placed(at, turn):
-        lathe("base", [(0, 0), (0.085, 0), (0.088, 0.006), (0.085, 0.016), (0.02, 0.022), (0, 0.022)], (0, 0, 0), enamel)
+        foot = [(0, 0), (0.085, 0), (0.088, 0.006), (0.085, 0.016), (0.02, 0.022), (0, 0.022)]
+        lathe("base", foot, (0, 0, 0), enamel)
         for side in (-0.008, 0.008):
             tube("lower arm", [(0, side, 0.02), (elbow[0], side, elbow[2])], 0.0045, enamel, bent=False)
             tube("upper arm", [(elbow[0], side, elbow[2]), (wrist[0], side, wrist[2])], 0.0045, enamel, bent=False)
@@ -95,8 +97,8 @@ def desk_lamp(at: Point, turn: float, colour=(0.02, 0.021, 0.022)) -> None:
             with placed(joint, tilt=90):
                 cylinder("joint", 0.014, 0.034, (0, 0, -0.017), brass)
         with placed(wrist, lean=-28):
-            shade = [(0.02, 0.03), (0.026, 0.0), (0.034, -0.03), (0.08, -0.115), (0.077, -0.115), (0.031, -0.03), (0, -0.01)]
-            lathe("shade", shade, (0, 0, 0), enamel)
+            outside = [(0.02, 0.03), (0.026, 0.0), (0.034, -0.03), (0.08, -0.115)]
+            lathe("shade", [*outside, (0.077, -0.115), (0.031, -0.03), (0, -0.01)], (0, 0, 0), enamel)
             lathe("bulb", [(0, -0.04), (0.018, -0.045), (0.028, -0.075), (0.018, -0.1), (0, -0.105)], (0, 0, 0), warm)
 
 

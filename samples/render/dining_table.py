@@ -19,15 +19,12 @@ def build(seed: int) -> None:
     floor = made_of.floorboards("floor", (0.3, 0.19, 0.1), (0.58, 0.42, 0.27), width=0.17, along="y")
     room.build(ROOM, made_of.plaster("wall", (0.74, 0.71, 0.65)), floor)
     room.curtain(ROOM, -1.02, 0.4, made_of.sheer("linen", (0.75, 0.72, 0.66)))
-    room.daylight(ROOM, rng, sky=170, sun=3.2, fill=45, sun_from=(-1.0, 0.12, 0.62))
+    room.daylight(ROOM, rng, sky=170, sun=3.0, fill=65, sun_from=(-1.0, 0.12, 0.62))
     _against_the_wall(rng)
     _table(rng)
     things.pendant((TABLE[0], TABLE[1], 1.55), ROOM.height, (0.6, 0.56, 0.48))
-    furniture.rug((TABLE[0], TABLE[1], 0), (3.0, 2.1), made_of.cloth("rug", RUG, 300, RUG2))
-
-
-RUG, RUG2 = (0.35, 0.12, 0.08), (0.12, 0.07, 0.08)
-CLOTH = None
+    red = made_of.cloth("rug", (0.35, 0.12, 0.08), 300, (0.12, 0.07, 0.08))
+    furniture.rug((TABLE[0], TABLE[1], 0), (3.0, 2.1), red)
 
 
 def _table(rng: random.Random) -> None:
@@ -35,18 +32,16 @@ def _table(rng: random.Random) -> None:
     chair = made_of.wood("chair", (0.2, 0.1, 0.045), (0.4, 0.235, 0.12), along="z")
     pad = made_of.cloth("seat", (0.4, 0.38, 0.33))
     x, y = TABLE
-    long, deep, high = 1.9, 0.95, 0.75
-    box("table top", (long, deep, 0.035), (x, y, high - 0.0175), ash, bevel=0.008)
-    box("apron", (long - 0.24, 0.02, 0.08), (x, y - deep / 2 + 0.09, high - 0.075), ash)
-    box("apron", (long - 0.24, 0.02, 0.08), (x, y + deep / 2 - 0.09, high - 0.075), ash)
+    width, deep, high = 1.9, 0.95, 0.75
+    box("table top", (width, deep, 0.035), (x, y, high - 0.0175), ash, bevel=0.008)
+    box("apron", (width - 0.24, 0.02, 0.08), (x, y - deep / 2 + 0.09, high - 0.075), ash)
+    box("apron", (width - 0.24, 0.02, 0.08), (x, y + deep / 2 - 0.09, high - 0.075), ash)
     for way in (-1, 1):
-        box("apron", (0.02, deep - 0.2, 0.08), (x + way * (long / 2 - 0.11), y, high - 0.075), ash)
+        box("apron", (0.02, deep - 0.2, 0.08), (x + way * (width / 2 - 0.11), y, high - 0.075), ash)
         for side in (-1, 1):
-            foot = (x + way * (long / 2 - 0.07), y + side * (deep / 2 - 0.07), 0)
-            leg("table leg", (x + way * (long / 2 - 0.1), y + side * (deep / 2 - 0.1), high - 0.035), foot, (0.075, 0.045), chair)
-    if CLOTH:
-        things.tablecloth((x, y, high), (long, deep), 0.26, made_of.cloth("tablecloth", CLOTH, 1500, tuple(c * 0.9 for c in CLOTH)))
-        high += 0.004
+            upper = (x + way * (width / 2 - 0.1), y + side * (deep / 2 - 0.1), high - 0.035)
+            lower = (x + way * (width / 2 - 0.07), y + side * (deep / 2 - 0.07), 0)
+            leg("table leg", upper, lower, (0.075, 0.045), chair)
     kit = {
         "plate": made_of.solid("plate", (0.74, 0.73, 0.7), 0.18, coat=0.5),
         "small plate": made_of.solid("small plate", (0.3, 0.4, 0.42), 0.25, coat=0.4),
@@ -61,10 +56,6 @@ def _table(rng: random.Random) -> None:
             out = 0.62 + rng.uniform(0, 0.1) if side < 0 else 0.6
             spot = (x + across + rng.uniform(-0.04, 0.04), y + side * out, 0)
             furniture.dining_chair(spot, turn + rng.uniform(-9, 9), chair, pad)
-    for way in (-1, 1):
-        spot = (x + way * (long / 2 + 0.24), y + 0.02, 0)
-        furniture.dining_chair(spot, way * 90 + rng.uniform(-6, 6), chair, pad)
-        things.place_setting((x + way * 0.76, y, high), way * 90, rng, kit)
     things.flowers((x - 0.02, y + 0.05, high), rng)
     things.fruit_bowl((x + 0.3, y - 0.02, high), rng, made_of.wood("bowl", (0.1, 0.045, 0.02), (0.25, 0.13, 0.06)))
     things.salad((x - 0.3, y - 0.02, high), rng, kit["plate"])
@@ -109,5 +100,5 @@ def _crockery(middle: float, rng: random.Random) -> None:
 
 
 def landscape_view() -> tuple[int, int]:
-    room.camera((1.35, -4.55, 1.66), (-0.1, -2.1, 0.74), 26, (0.1, -2.7, 0.8), 3.2, roll=-0.5)
+    room.camera((2.1, -4.6, 1.5), (-0.2, -1.95, 0.8), 25, (0.2, -2.4, 0.8), 3.5, roll=-0.5)
     return 1600, 1200

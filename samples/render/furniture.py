@@ -54,7 +54,8 @@ def office_chair(at: Point, turn: float, fabric) -> None:
             cushion("backrest", (0.49, 0.54, 0.1), (0, 0, 0), fabric, puff=0.08)
         for side in (-1, 1):
             x = side * 0.29
-            tube("arm", [(side * 0.12, 0, 0.43), (x, 0, 0.45), (x + side * 0.01, 0, 0.56), (x, 0, 0.67)], 0.017, plastic)
+            bend = [(side * 0.12, 0, 0.43), (x, 0, 0.45), (x + side * 0.01, 0, 0.56), (x, 0, 0.67)]
+            tube("arm", bend, 0.017, plastic)
             box("armrest", (0.075, 0.27, 0.03), (x, 0, 0.685), plastic, bevel=0.013)
 
 
@@ -144,8 +145,8 @@ def plant(at: Point, rng: random.Random, size: float = 1.0, stems: int = 9, pot=
     stalk = made_of.solid("stalk", (0.06, 0.12, 0.03), 0.6)
     with placed(at):
         r, h = 0.075 * size, 0.13 * size
-        shape = [(0, 0), (r * 0.74, 0), (r * 0.78, h * 0.05), (r, h), (r * 0.93, h), (r * 0.88, h * 0.86), (0, h * 0.84)]
-        lathe("plant pot", shape, (0, 0, 0), clay, round_off=0)
+        outside = [(0, 0), (r * 0.74, 0), (r * 0.78, h * 0.05), (r, h)]
+        lathe("plant pot", [*outside, (r * 0.93, h), (r * 0.88, h * 0.86), (0, h * 0.84)], (0, 0, 0), clay, round_off=0)
         cylinder("soil", r * 0.87, 0.004, (0, 0, h * 0.84), soil, bevel=0)
         for stem in range(stems):
             way, reach = stem * 2.4 + rng.uniform(-0.3, 0.3), rng.uniform(0.25, 1.0)

@@ -1,4 +1,4 @@
-"""Procedural materials: wood, floorboards, plaster, cloth, ceramic, plastic, metal, glass, leaves and printed pictures.
+"""Procedural materials: wood, boards, plaster, cloth, plastic, metal, glass, leaves and printed pictures.
 
 Every pattern is worked out from the object's own coordinates, so that nothing needs unwrapping; colours are linear RGB.
 """
@@ -19,8 +19,10 @@ class Shader:
         self.set(self.surface, **inputs)
 
     def set(self, node, **inputs) -> None:
+        """Base_Color is the input called "Base Color", _1 the second input."""
         for key, value in inputs.items():
-            socket = node.inputs[key.replace("_", " ") if key.replace("_", " ") in node.inputs else int(key[1:])]
+            label = key.replace("_", " ")
+            socket = node.inputs[label] if label in node.inputs else node.inputs[int(key[1:])]
             if isinstance(value, bpy.types.NodeSocket):
                 self.tree.links.new(value, socket)
             elif isinstance(value, tuple) and len(value) == 3 and socket.type == "RGBA":
@@ -35,13 +37,13 @@ class Shader:
         self.set(node, **inputs)
         return node
 
-    def place(self, stretch: Colour = (1, 1, 1), turn: Colour = (0, 0, 0)):
-        """The object's coordinates, shifted differently for each object, then turned and stretched."""
+    def place(self, stretch: tuple[float, float, float] = (1, 1, 1)):
+        """The object's coordinates, shifted differently for each object, then stretched."""
         chance = self.add("ObjectInfo").outputs["Random"]
         shift = self.add("VectorMath", {"operation": "SCALE"}, _0=(7.0, 13.0, 5.0), Scale=chance)
         own = self.add("TexCoord").outputs["Object"]
         moved = self.add("VectorMath", {"operation": "ADD"}, _0=own, _1=shift.outputs[0])
-        return self.add("Mapping", Vector=moved.outputs[0], Scale=stretch, Rotation=turn).outputs[0]
+        return self.add("Mapping", Vector=moved.outputs[0], Scale=stretch).outputs[0]
 
     def noise(self, place, scale: float, detail: float = 4.0, roughness: float = 0.55, distortion: float = 0.0):
         inputs = {"Vector": place, "Scale": scale, "Detail": detail, "Roughness": roughness, "Distortion": distortion}
@@ -73,6 +75,12 @@ class Shader:
         if before:
             inputs["Normal"] = before[0].from_socket
         self.set(self.surface, Normal=self.add("Bump", **inputs).outputs[0])
+
+    def mixture(self, amount, first, second):
+        """The finished material: two surfaces mixed."""
+        both = self.add("MixShader", _0=amount, _1=first.outputs[0], _2=second.outputs[0])
+        self.tree.links.new(both.outputs[0], self.tree.nodes["Material Output"].inputs[0])
+        return self.material
 
 
 _STRETCH = {"x": (0.09, 1, 1), "y": (1, 0.09, 1), "z": (1, 1, 0.09)}
@@ -126,21 +134,6 @@ def floorboards(name: str, dark: Colour, light: Colour, width: float = 0.14, len
     return shader.material
 
 
-def tiles(name: str, colour: Colour, grout: Colour, size: tuple[float, float], gloss: float = 0.12, upright=False):
-    shader = Shader(name)
-    own = shader.add("TexCoord").outputs["Object"]
-    turned = shader.add("Mapping", Vector=own, Rotation=(-1.5708 if upright else 0, 0, 0)).outputs[0]
-    rows = shader.add(
-        "TexBrick", {"offset": 0.5}, Vector=turned, Color1=colour, Color2=tuple(c * 0.9 for c in colour), Mortar=grout,
-        Scale=1.0, Mortar_Size=0.0016, Mortar_Smooth=0.3, Brick_Width=size[0], Row_Height=size[1],
-    )  # fmt: skip
-    shader.set(shader.surface, Base_Color=rows.outputs["Color"])
-    shader.set(shader.surface, Roughness=shader.between(rows.outputs["Fac"], gloss, 0.8, 0, 1))
-    shader.bumps(shader.between(rows.outputs["Fac"], 1, 0, 0, 1), 0.002)
-    shader.bumps(shader.noise(own, 14.0, 2.0), 0.002, 0.5)
-    return shader.material
-
-
 def plaster(name: str, colour: Colour, roller: float = 0.0008):
     """A painted wall: a roller's texture, and paint that did not dry quite evenly."""
     shader = Shader(name, Roughness=0.75, Specular_IOR_Level=0.25)
@@ -173,16 +166,14 @@ def cloth(name: str, colour: Colour, weave: float = 900.0, second: Colour | None
 
 
 def sheer(name: str, colour: Colour, through: float = 0.45):
-    """A thin cloth or a leaf that lets light through."""
+    """A thin cloth or a petal that lets light through."""
     shader = Shader(name, Roughness=0.8, Base_Color=colour, Specular_IOR_Level=0.2)
     lit = shader.add("BsdfTranslucent", Color=colour)
-    both = shader.add("MixShader", _0=through, _1=shader.surface.outputs[0], _2=lit.outputs[0])
-    shader.tree.links.new(both.outputs[0], shader.tree.nodes["Material Output"].inputs[0])
-    return shader.material
+    return shader.mixture(through, shader.surface, lit)
 
 
 def leaf(name: str, dark: Colour, light: Colour):
-    """A glossy leaf, each a little different, darker along its middle."""
+    """A glossy leaf, each a little different."""
     shader = Shader(name, Roughness=0.38, Specular_IOR_Level=0.45)
     chance = shader.add("ObjectInfo").outputs["Random"]
     mottle = shader.noise(shader.place(), 22.0, 4.0)
@@ -190,9 +181,7 @@ def leaf(name: str, dark: Colour, light: Colour):
     shader.set(shader.surface, Base_Color=colour)
     shader.bumps(mottle, 0.002, 0.4)
     lit = shader.add("BsdfTranslucent", Color=colour)
-    both = shader.add("MixShader", _0=0.22, _1=shader.surface.outputs[0], _2=lit.outputs[0])
-    shader.tree.links.new(both.outputs[0], shader.tree.nodes["Material Output"].inputs[0])
-    return shader.material
+    return shader.mixture(0.22, shader.surface, lit)
 
 
 def solid(name: str, colour: Colour, roughness: float = 0.4, metallic: float = 0.0, coat: float = 0.0, grain=0.0):
@@ -212,9 +201,8 @@ def glass(name: str):
     facing = shader.add("LayerWeight", Blend=0.22).outputs["Facing"]
     clear = shader.add("BsdfTransparent", Color=(0.95, 0.97, 0.96))
     mirror = shader.add("BsdfGlossy", Roughness=0.02)
-    both = shader.add("MixShader", _0=shader.between(facing, 0.04, 0.6, 0, 1), _1=clear.outputs[0], _2=mirror.outputs[0])
-    shader.tree.links.new(both.outputs[0], shader.tree.nodes["Material Output"].inputs[0])
-    return shader.material
+    shine = shader.between(facing, 0.04, 0.6, 0, 1)
+    return shader.mixture(shine, clear, mirror)
 
 
 def glow(name: str, colour: Colour, strength: float):

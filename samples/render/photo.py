@@ -30,7 +30,7 @@ def render(width: int, height: int, samples: int, seed: int, exposure: float = 0
         return Image.open(scene.render.filepath).convert("RGB")
 
 
-def developed(clean: Image.Image, seed: int, noise: float = 1.0) -> Image.Image:
+def developed(clean: Image.Image, seed: int, noise: float = 0.75) -> Image.Image:
     """What a phone's camera adds: darker corners, blotchy noise that grows in the shadows, and sharpening."""
     pixels = np.asarray(clean, dtype=np.float32) / 255.0
     height, width, _ = pixels.shape
@@ -46,7 +46,7 @@ def developed(clean: Image.Image, seed: int, noise: float = 1.0) -> Image.Image:
     return grainy.filter(ImageFilter.GaussianBlur(0.45)).filter(ImageFilter.UnsharpMask(1.2, 60, 2))
 
 
-def save(photo: Image.Image, path: Path, held_upright: bool = False, quality: int = 88, most_bytes: int = 490_000) -> int:
+def save(photo: Image.Image, path: Path, held_upright=False, quality: int = 88, most_bytes: int = 490_000) -> int:
     """Write the JPEG, lowering the quality until it fits; returns its size.
 
     A phone held upright stores the picture as its sensor sees it, on its side, and says so in EXIF: orientation 6.

@@ -8,7 +8,10 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 Pixel = tuple[int, int, int]
 
-WORDS = ["the", "of", "form", "light", "and", "wood", "table", "notes", "house", "garden", "river", "paper", "study", "line", "north", "winter", "letters", "sea"]
+WORDS = [
+    "the", "of", "form", "light", "and", "wood", "table", "notes", "house", "garden", "river", "paper", "study",
+    "line", "north", "winter", "letters", "sea",
+]  # fmt: skip
 
 
 def to_blender(name: str, drawn: Image.Image) -> bpy.types.Image:
@@ -85,11 +88,12 @@ def page(rng: random.Random, heading: str = "Plan") -> Image.Image:
     """A printed sheet: a heading, paragraphs and a box."""
     sheet = Image.new("RGB", (630, 890), (244, 243, 238))
     draw = ImageDraw.Draw(sheet)
+    body = ImageFont.load_default(14)
     draw.text((70, 70), heading, font=ImageFont.load_default(34), fill=(30, 30, 34))
     for row in range(34):
         if row % 9 == 8 or 14 < row < 22:
             continue
-        draw.text((70, 140 + 20 * row), _line_of_words(rng, 11)[:70], font=ImageFont.load_default(14), fill=(60, 60, 66))
+        draw.text((70, 140 + 20 * row), _line_of_words(rng, 11)[:70], font=body, fill=(60, 60, 66))
     draw.rectangle((70, 440, 560, 570), outline=(80, 80, 86), width=2)
     draw.line([(80 + 60 * i, rng.randint(455, 560)) for i in range(9)], fill=(170, 70, 60), width=3)
     return sheet

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import bpy
 import materials as made_of
 import pictures
-from mathutils import Vector
+from mathutils import Matrix, Vector
 from shapes import Point, box, panel, placed, sheet, tube
 
 
@@ -31,13 +31,13 @@ class Room:
     window: Window
 
 
-def build(room: Room, wall, floor, back_wall=None, ceiling=None) -> None:
+def build(room: Room, wall, floor) -> None:
     white = made_of.solid("paintwork", (0.8, 0.79, 0.76), 0.4)
     half, thick = room.width / 2, 0.2
     top = room.height
     box("floor", (room.width, room.depth, 0.1), (0, -room.depth / 2, -0.05), floor, bevel=0)
-    box("ceiling", (room.width, room.depth, 0.1), (0, -room.depth / 2, top + 0.05), ceiling or white, bevel=0)
-    box("back wall", (room.width, thick, top), (0, thick / 2, top / 2), back_wall or wall, bevel=0)
+    box("ceiling", (room.width, room.depth, 0.1), (0, -room.depth / 2, top + 0.05), white, bevel=0)
+    box("back wall", (room.width, thick, top), (0, thick / 2, top / 2), wall, bevel=0)
     box("front wall", (room.width, thick, top), (0, -room.depth - thick / 2, top / 2), wall, bevel=0)
     box("right wall", (thick, room.depth, top), (half + thick / 2, -room.depth / 2, top / 2), wall, bevel=0)
     _left_wall(room, wall, white, thick)
@@ -72,7 +72,8 @@ def _left_wall(room: Room, wall, white, thick: float) -> None:
         box("crossbar", (0.055, opening.width, bar), (x, opening.middle, z), white, bevel=0.006)
     for y in (near - 0.035, far + 0.035):
         box("casing", (0.02, 0.07, tall + 0.14), (x + thick / 2 + 0.01, y, centre), white)
-    box("casing", (0.02, opening.width + 0.14, 0.07), (x + thick / 2 + 0.01, opening.middle, opening.head + 0.035), white)
+    above = (x + thick / 2 + 0.01, opening.middle, opening.head + 0.035)
+    box("casing", (0.02, opening.width + 0.14, 0.07), above, white)
 
 
 def curtain(room: Room, y: float, width: float, material, folds: int = 7) -> None:
@@ -90,7 +91,7 @@ def curtain(room: Room, y: float, width: float, material, folds: int = 7) -> Non
     tube("rail", [(x, middle - reach, top + 0.015), (x, middle + reach, top + 0.015)], 0.012, rail, bent=False)
 
 
-def daylight(room: Room, rng, sky: float, sun: float, fill: float, sun_from=(-1.0, 0.25, 0.62), warm=0.0) -> None:
+def daylight(room: Room, rng, sky: float, sun: float, fill: float, sun_from: Point) -> None:
     """Sky light through the window, a low sun, and the weak light of the rest of the home behind the camera.
 
     Sky and fill are in watts, sun in watts per square metre; sun_from points at the sun from inside the room.
@@ -98,9 +99,8 @@ def daylight(room: Room, rng, sky: float, sun: float, fill: float, sun_from=(-1.
     opening, x = room.window, -room.width / 2 - 0.25
     tall, centre = opening.head - opening.sill, (opening.sill + opening.head) / 2
     _area("sky", (tall, opening.width), (x, opening.middle, centre), (1, 0, -0.12), (0.86, 0.93, 1.0), sky)
-    tint = (1.0, 0.95 - 0.1 * warm, 0.9 - 0.25 * warm)
     back = -room.depth + 0.1
-    _area("rest of the home", (3.0, 1.8), (room.width * 0.2, back, 1.5), (-0.1, 1, 0.05), tint, fill)
+    _area("rest of the home", (3.0, 1.8), (room.width * 0.2, back, 1.5), (-0.1, 1, 0.05), (1.0, 0.95, 0.9), fill)
     lamp = bpy.data.lights.new("sun", "SUN")
     lamp.energy, lamp.angle, lamp.color = sun, math.radians(1.2), (1.0, 0.86, 0.68)
     _hang("sun", lamp, (0, 0, 5), -Vector(sun_from))
@@ -128,13 +128,6 @@ def _area(name: str, size: tuple[float, float], at: Point, towards: Point, colou
     _hang(name, lamp, at, towards).visible_camera = False
 
 
-def bulb(at: Point, power: float, radius: float = 0.03) -> None:
-    """A warm lamp."""
-    lamp = bpy.data.lights.new("bulb", "POINT")
-    lamp.energy, lamp.shadow_soft_size, lamp.color = power, radius, (1.0, 0.72, 0.42)
-    _hang("bulb", lamp, at, (0, 0, -1))
-
-
 def camera(at: Point, towards: Point, lens: float, focus: Point, f_number: float = 4.0, roll: float = 0.0) -> None:
     """A camera with a full-frame sensor: `lens` is its focal length in mm, the picture sharp at `focus`."""
     data = bpy.data.cameras.new("camera")
@@ -144,12 +137,6 @@ def camera(at: Point, towards: Point, lens: float, focus: Point, f_number: float
     thing = bpy.data.objects.new("camera", data)
     thing.location = at
     aim = (Vector(towards) - Vector(at)).to_track_quat("-Z", "Y").to_matrix()
-    thing.rotation_euler = (aim @ _rolled(roll)).to_euler()
+    thing.rotation_euler = (aim @ Matrix.Rotation(math.radians(roll), 3, "Z")).to_euler()
     bpy.context.scene.collection.objects.link(thing)
     bpy.context.scene.camera = thing
-
-
-def _rolled(degrees: float):
-    from mathutils import Matrix
-
-    return Matrix.Rotation(math.radians(degrees), 3, "Z")

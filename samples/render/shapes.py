@@ -110,7 +110,7 @@ def cylinder(name: str, radius: float, height: float, at: Point, material, bevel
     return lathe(name, profile, at, material, steps=40, round_off=0)
 
 
-def tube(name: str, points: Sequence[Point], radius: float, material, bent: bool = True, closed: bool = False):
+def tube(name: str, points: Sequence[Point], radius: float, material, bent: bool = True):
     """A round tube along `points`, through them in a smooth bend or, with bent=False, in straight lines."""
     curve = bpy.data.curves.new(name, "CURVE")
     curve.dimensions, curve.bevel_depth, curve.bevel_resolution = "3D", radius, 4
@@ -122,7 +122,6 @@ def tube(name: str, points: Sequence[Point], radius: float, material, bent: bool
         knot.co = point if bent else (*point, 1.0)
         if bent:
             knot.handle_left_type = knot.handle_right_type = "AUTO"
-    spline.use_cyclic_u = closed
     curve.materials.append(material)
     return link(bpy.data.objects.new(name, curve))
 
@@ -140,9 +139,7 @@ def sheet(
     mesh = bmesh.new()
     picture = mesh.loops.layers.uv.new("picture")
     across, along = cells
-    grid = [
-        [mesh.verts.new(surface(i / across, j / along)) for j in range(along + 1)] for i in range(across + 1)
-    ]
+    grid = [[mesh.verts.new(surface(i / across, j / along)) for j in range(along + 1)] for i in range(across + 1)]
     for i in range(across):
         for j in range(along):
             spots = [(i, j), (i + 1, j), (i + 1, j + 1), (i, j + 1)]

@@ -1,4 +1,4 @@
-"""What stands on a dining table and in the kitchen behind it: plates, glasses, cutlery, fruit, flowers, cupboards."""
+"""What stands on and about a dining table: plates, glasses, cutlery, food, flowers, a lamp above, cupboards."""
 
 import math
 import random
@@ -25,7 +25,8 @@ def tumbler(at: Point, clear, water: float = 0.0) -> None:
     profile = [(0, 0), (0.028, 0), (0.03, 0.003), (0.036, 0.1), (0.0345, 0.1), (0.029, 0.01), (0, 0.009)]
     lathe("tumbler", profile, at, clear)
     if water:
-        lathe("water", [(0, 0.0095), (0.0285, 0.0105), (0.0285 + 0.055 * water, water), (0, water)], at, clear, round_off=0)
+        shape = [(0, 0.0095), (0.0285, 0.0105), (0.0285 + 0.055 * water, water), (0, water)]
+        lathe("water", shape, at, clear, round_off=0)
 
 
 def wine_glass(at: Point, clear) -> None:
@@ -105,7 +106,8 @@ def flowers(at: Point, rng: random.Random) -> None:
     lathe("jug", [*outer, (0.049, 0.2), (0.039, 0.16), (0.06, 0.08), (0, 0.02)], at, glaze)
     stalk = made_of.solid("stalk", (0.05, 0.13, 0.03), 0.6)
     green = made_of.leaf("leaf", (0.02, 0.08, 0.02), (0.08, 0.22, 0.05))
-    petals = [made_of.sheer("petal", colour, 0.3) for colour in ((0.8, 0.74, 0.62), (0.75, 0.3, 0.28), (0.78, 0.55, 0.2))]
+    colours = ((0.8, 0.74, 0.62), (0.75, 0.3, 0.28), (0.78, 0.55, 0.2))
+    petals = [made_of.sheer("petal", colour, 0.3) for colour in colours]
     heart = made_of.solid("heart", (0.4, 0.2, 0.03), 0.9, grain=0.004)
     with placed(at):
         for index in range(15):
@@ -113,7 +115,10 @@ def flowers(at: Point, rng: random.Random) -> None:
             tip = (out * math.cos(way), out * math.sin(way), 0.42 - out * 0.9 + rng.uniform(-0.03, 0.03))
             tube("stalk", [(0, 0, 0.12), (tip[0] * 0.35, tip[1] * 0.35, 0.26), tip], 0.002, stalk)
             with placed(tip, turn=math.degrees(way), lean=rng.uniform(15, 45)):
-                _bloom(rng, rng.choice(petals), heart) if index % 3 else _sprig(rng, green)
+                if index % 3:
+                    _bloom(rng, rng.choice(petals), heart)
+                else:
+                    _sprig(rng, green)
 
 
 def _bloom(rng: random.Random, petal, heart) -> None:
@@ -140,30 +145,11 @@ def _sprig(rng: random.Random, green) -> None:
             sheet("leaf", surface, green, cells=(4, 8))
 
 
-def tablecloth(at: Point, size: tuple[float, float], hang: float, material) -> None:
-    """A cloth over a table top of this size, falling in folds over its edges; `at` is the middle of the top."""
-
-    def surface(u: float, v: float) -> Point:
-        flat = ((u - 0.5) * (size[0] + 2 * hang), (v - 0.5) * (size[1] + 2 * hang))
-        over = [max(0.0, abs(place) - side / 2 - 0.004) for place, side in zip(flat, size, strict=True)]
-        fall = max(over)
-        folds = 0.012 * math.sin(flat[0] * 17) * math.sin(flat[1] * 13 + 1) + 0.008 * math.sin(9 * (flat[0] + flat[1]))
-        spread = (0.006 + folds + 0.01) * min(1.0, fall / hang)
-        x, y = (
-            math.copysign(min(abs(place), side / 2 + 0.004) + (spread if beyond else 0.0), place)
-            for place, side, beyond in zip(flat, size, over, strict=True)
-        )
-        return (x, y, 0.002 - fall)
-
-    cells = (round((size[0] + 2 * hang) * 60), round((size[1] + 2 * hang) * 60))
-    sheet("tablecloth", surface, material, cells=cells, thick=0.0015, at=at)
-
-
 def bottle(at: Point, colour: Point, label: Point) -> None:
     """A bottle of wine."""
     dark = made_of.solid("bottle", colour, 0.06, coat=0.6)
-    profile = [(0, 0), (0.034, 0), (0.037, 0.004), (0.037, 0.18), (0.03, 0.205), (0.014, 0.23), (0.0135, 0.295), (0, 0.296)]
-    lathe("bottle", profile, at, dark)
+    body = [(0, 0), (0.034, 0), (0.037, 0.004), (0.037, 0.18), (0.03, 0.205)]
+    lathe("bottle", [*body, (0.014, 0.23), (0.0135, 0.295), (0, 0.296)], at, dark)
     band = [(0.0376, 0.06), (0.0376, 0.14)]
     lathe("label", band, at, made_of.solid("label", label, 0.8), round_off=0)
 
@@ -181,7 +167,8 @@ def candle(at: Point, tall: float) -> None:
 def salad(at: Point, rng: random.Random, glaze) -> None:
     """A bowl of leaves and tomatoes."""
     bowl(at, 0.13, 0.08, glaze)
-    greens = [made_of.leaf("salad", (0.05, 0.16, 0.02), (0.2, 0.42, 0.07)), made_of.leaf("radicchio", (0.1, 0.02, 0.04), (0.3, 0.4, 0.1))]
+    lettuce = made_of.leaf("lettuce", (0.05, 0.16, 0.02), (0.2, 0.42, 0.07))
+    greens = [lettuce, made_of.leaf("radicchio", (0.1, 0.02, 0.04), (0.3, 0.4, 0.1))]
     red = made_of.solid("tomato", (0.5, 0.03, 0.015), 0.25, coat=0.4)
     for index in range(46):
         way, out = index * 2.4, 0.105 * math.sqrt(rng.random())
@@ -199,14 +186,6 @@ def salad(at: Point, rng: random.Random, glaze) -> None:
             sheet("salad leaf", surface, rng.choice(greens), cells=(6, 8))
 
 
-def loaf(at: Point, turn: float) -> None:
-    crust = made_of.wood("crust", (0.2, 0.07, 0.02), (0.55, 0.3, 0.1), gloss=0.7)
-    profile = [(0, -0.15), (0.035, -0.142), (0.052, -0.1), (0.058, 0), (0.052, 0.1), (0.035, 0.142), (0, 0.15)]
-    with placed((at[0], at[1], at[2] + 0.036), turn, tilt=90):
-        thing = lathe("loaf", profile, (0, 0, 0), crust, 48, 2)
-        thing.scale = (1.0, 0.7, 1.0)
-
-
 def pendant(at: Point, ceiling: float, colour: Point) -> None:
     """A hanging lamp, `at` being the middle of its rim."""
     enamel = made_of.solid("pendant", colour, 0.35, coat=0.4)
@@ -218,29 +197,11 @@ def pendant(at: Point, ceiling: float, colour: Point) -> None:
     tube("flex", [(at[0], at[1], at[2] + 0.23), (at[0], at[1], ceiling)], 0.004, dark, bent=False)
 
 
-def kettle(at: Point, turn: float) -> None:
-    metal = made_of.solid("kettle", STEEL, 0.22, metallic=1.0)
-    black = made_of.solid("kettle handle", (0.015, 0.015, 0.015), 0.45)
-    with placed(at, turn):
-        profile = [(0, 0), (0.085, 0), (0.088, 0.02), (0.082, 0.12), (0.062, 0.19), (0.05, 0.2), (0, 0.205)]
-        lathe("kettle", profile, (0, 0, 0.015), metal)
-        cylinder("base", 0.09, 0.015, (0, 0, 0), black)
-        cylinder("knob", 0.014, 0.02, (0, 0, 0.218), black)
-        tube("handle", [(0.055, 0, 0.205), (0.13, 0, 0.2), (0.14, 0, 0.1), (0.085, 0, 0.06)], 0.011, black)
-        tube("spout", [(-0.075, 0, 0.14), (-0.1, 0, 0.17), (-0.115, 0, 0.19)], 0.014, metal)
-
-
-def tap(at: Point) -> None:
-    metal = made_of.solid("tap", STEEL, 0.12, metallic=1.0)
-    x, y, z = at
-    tube("tap", [at, (x, y, z + 0.26), (x, y - 0.09, z + 0.33), (x, y - 0.18, z + 0.24)], 0.012, metal)
-    tube("lever", [(x, y, z + 0.06), (x + 0.07, y, z + 0.08)], 0.007, metal)
-
-
-def cupboards(start: float, widths: list[float], depth: float, low: float, high: float, front, grip, gap=0.004) -> None:
-    """A run of cupboards along the back wall from x = start, one door to each width; `low` to `high` is their height."""
-    x = start
-    box("carcass", (sum(widths), depth - 0.02, high - low), (x + sum(widths) / 2, -depth / 2 + 0.01, (low + high) / 2), front)
+def cupboards(start: float, widths: list[float], depth: float, low: float, high: float, front, grip) -> None:
+    """Cupboards along the back wall from x = start, one door to each width, from `low` to `high`."""
+    x, gap = start, 0.004
+    middle = (x + sum(widths) / 2, -depth / 2 + 0.01, (low + high) / 2)
+    box("carcass", (sum(widths), depth - 0.02, high - low), middle, front)
     for index, width in enumerate(widths):
         middle, tall = x + width / 2, high - low - 2 * gap
         box("door", (width - gap, 0.02, tall), (middle, -depth, (low + high) / 2), front, bevel=0.002)
