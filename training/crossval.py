@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from runners.desk_model import DeskModel
 from training import backbone, fit, folds, views
-from training.dataset import SIZE, Dataset
+from training.dataset import Dataset, Pixels
 from training.settings import Settings, from_dict
 
 Floats = npt.NDArray[np.float32]
@@ -47,19 +47,25 @@ class Run:
         return logits
 
 
-def train(dataset: Dataset, settings: Settings, folder: Path, say: Callable[[str], None] = print) -> Run:
-    """Cross-validate and fit the final model. Deterministic for the same data, settings and machine."""
+def train(
+    dataset: Dataset,
+    plain: Pixels,
+    trunk: views.FrozenTrunk,
+    settings: Settings,
+    folder: Path,
+    say: Callable[[str], None] = print,
+) -> Run:
+    """Cross-validate and fit the final model. Deterministic for the same data, settings and machine.
+
+    ``plain`` are the photos as serving decodes them, ``(n, 224, 224, 3)``.
+    """
     torch.manual_seed(settings.seed)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
     frozen = settings.fit.frozen_stages
     fold = folds.assign(dataset, settings.folds, settings.collections, settings.seed)
     for number in range(settings.folds):
         inside = dataset.labels[fold == number]
         say(f"fold {number}: {len(inside)} photos, {inside.sum()} desks")
     untrained = backbone.desk_model(settings.backbone)
-    plain = dataset.pixels(SIZE)
-    trunk = views.FrozenTrunk(untrained, frozen, settings.threads)
     bank = views.make(dataset, plain, trunk, settings, folder / "views.npy")
     examples = fit.Examples(bank, dataset.labels, folds.weights(dataset))
     given = fit.features(untrained, bank, bank.first(settings.views.probe), frozen)
@@ -87,6 +93,14 @@ def _fitted(
 ) -> DeskModel:
     head = fit.probe(given, examples, photos, settings.fit.probe_regularisation)
     return fit.tune(fit.probed(untrained, head), examples, photos, settings.fit, settings.seed, name)
+
+
+def trunk_of(settings: Settings) -> views.FrozenTrunk:
+    """The frozen stages that all models of a run share. Sets torch's threads as the settings say."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    torch.manual_seed(settings.seed)
+    return views.FrozenTrunk(backbone.desk_model(settings.backbone), settings.fit.frozen_stages, settings.threads)
 
 
 def save(run: Run, dataset: Dataset) -> None:
