@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -55,7 +56,19 @@ def test_the_documentation_shows_the_surface(base: str) -> None:
     document = httpx.get(f"{base}/openapi.json").json()
     assert {"/classify", "/health", "/info"} <= set(document["paths"])
     assert "application/problem+json" in document["paths"]["/classify"]["post"]["responses"]["4XX"]["content"]
-    assert "swagger" in httpx.get(f"{base}/docs").text
+    page = httpx.get(f"{base}/docs").text
+    assets = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert assets
+    for asset in assets:
+        assert httpx.get(f"{base}{asset}").status_code == 200, "the page must not need another host"
+
+
+def test_without_keys_the_sandbox_answers_and_says_so(base: str, photos: dict[str, str]) -> None:
+    providers = httpx.get(f"{base}/info").json()["providers"]
+    assert all(provider["sandbox"] for provider in providers.values())
+    described = httpx.post(f"{base}/v1/prompt", json={"image_url": photos["desk"]}, timeout=60)
+    assert described.status_code == 200
+    assert set(described.json()) == {"prompt", "keywords", "tags", "mood"}
 
 
 @pytest.mark.parametrize(
