@@ -133,7 +133,7 @@ def memory_needed(data: bytes, side: int = SIZE, max_pixels: int = MAX_PIXELS) -
         if kind != "image/jpeg":
             return full * _BYTES_A_PIXEL[kind]
         image.draft("RGB", (2 * side, 2 * side))
-        coefficients = full * _BYTES_A_COEFFICIENT_SET if _scans(data) > 1 else 0
+        coefficients = full * _BYTES_A_COEFFICIENT_SET if _scans(data, 1) > 1 else 0
         return image.width * image.height * _BYTES_A_PIXEL[kind] + coefficients
 
 
@@ -198,7 +198,7 @@ def _open(data: bytes, max_pixels: int) -> tuple[PhotoType, ImageFile]:
         )
     if getattr(image, "is_animated", False):
         raise PhotoTypeUnsupported("The file is animated or holds several pictures: send a still photo")
-    if kind == "image/jpeg" and _scans(data) > MAX_SCANS:
+    if kind == "image/jpeg" and _too_many_scans(data):
         raise PhotoUnreadable(f"The JPEG has more than {MAX_SCANS} scans: save it again")
     if kind == "image/png" and _PNG_END not in data:
         raise PhotoUnreadable("The PNG is cut short: save or upload it again")
@@ -208,10 +208,16 @@ def _open(data: bytes, max_pixels: int) -> tuple[PhotoType, ImageFile]:
 _MARKER = re.compile(rb"\xff+([^\0\xd0-\xd7\xff])")
 
 
-def _scans(data: bytes) -> int:
-    """How many scans of a JPEG will be decoded (ITU-T T.81, B.1); a baseline one is not gone through to its end."""
+def _too_many_scans(data: bytes) -> bool:
+    # The cheap looks come first: most photos have one scan, and of most others the bytes of a marker are few. Those may
+    # also lie in a video behind the picture, so a large number of them is counted properly.
+    return _scans(data, 1) > 1 and data.count(b"\xff\xda") > MAX_SCANS and _scans(data, MAX_SCANS) > MAX_SCANS
+
+
+def _scans(data: bytes, enough: int) -> int:
+    """How many scans of a JPEG will be decoded (ITU-T T.81, B.1), counted to one over `enough`: 10 ms a megabyte."""
     at, scans, components = 2, 0, 0
-    while scans <= MAX_SCANS and (marker := _MARKER.search(data, at)):
+    while scans <= enough and (marker := _MARKER.search(data, at)):
         code, at = marker[1][0], marker.end()
         if code == 0xD9:  # end of image; videos and other pictures may follow it
             break

@@ -2,7 +2,7 @@
 
 Where they may come from is `deskterior.egress`'s, how they come `deskterior.download`'s, what they may be
 `deskterior.decoding`'s. Here is how many at once, which bounds the memory: PHOTO_CONCURRENCY x PHOTO_MAX_BYTES for
-files (64 x 20 MiB = 1.3 GB if all are as large as allowed; 64 phone photos of 4 MB are 256 MB), and for pixels
+files (64 x 20 MiB = 1.3 GB if all are as large as allowed; 64 phone photos of 4 MB took 330 MB), and for pixels
 256 MiB for each core and once the largest photo there may be (1.2 GB for a WebP of 64 megapixels).
 """
 
@@ -22,7 +22,7 @@ from deskterior.config import Settings
 from deskterior.decoding import SIZE, PhotoInfo, PhotoType, decode, inspect, memory_needed, scaled_jpeg
 from deskterior.download import PhotoDownloader
 from deskterior.egress import PhotoHosts
-from deskterior.errors import PhotoTooLarge
+from deskterior.errors import PhotoTooLarge, PhotoUrlForbidden
 
 __all__ = ["SIZE", "PhotoInfo", "PhotoType", "Photos", "decode", "inspect", "scaled_jpeg"]
 
@@ -102,6 +102,8 @@ class Photos:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _bytes(self, url: str) -> bytes:
+        if any("\ud800" <= letter <= "\udfff" for letter in url):
+            raise PhotoUrlForbidden("The photo's address holds half a Unicode character")
         data = await self._own(url) if self._own else None
         if data is None:
             return await self._downloader.fetch(url)

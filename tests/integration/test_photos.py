@@ -51,6 +51,15 @@ async def test_our_own_storage_is_read_without_the_network() -> None:
         assert web.connections == 0
 
 
+async def test_half_a_unicode_character_does_not_reach_our_storage() -> None:
+    async def own(url: str) -> bytes | None:
+        return url.encode()
+
+    async with photos(own) as room:
+        with pytest.raises(PhotoUrlForbidden):
+            await room.fetch("https://deskterior.test/files/\ud800")
+
+
 async def test_our_own_photos_keep_the_byte_limit_too() -> None:
     async def own(url: str) -> bytes | None:
         return bytes(2001)
