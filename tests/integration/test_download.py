@@ -81,6 +81,27 @@ async def test_a_kept_connection_that_the_host_closes_is_no_failure() -> None:
         assert web.connections == 2
 
 
+async def test_kept_connections_that_the_host_has_closed_are_not_used_again() -> None:
+    all_here, close = asyncio.Event(), asyncio.Event()
+
+    async def answer(visit: Visit) -> None:
+        if len(web.visits) == 3:
+            all_here.set()
+        await all_here.wait()
+        await visit.answer(PHOTO)
+        if web.connections <= 3:
+            await close.wait()
+            visit.writer.close()
+
+    async with site(answer) as web, downloader("127.0.0.1") as photos:
+        await asyncio.gather(*(photos.fetch(web.url()) for _ in range(3)))
+        close.set()
+        for visit in web.visits:
+            await visit.writer.wait_closed()
+        assert await photos.fetch(web.url()) == PHOTO
+        assert (web.connections, len(web.visits)) == (4, 4)
+
+
 async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
