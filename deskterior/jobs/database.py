@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from deskterior.config import SettingsError
+from deskterior.errors import Overloaded
 
 T = TypeVar("T")
 
@@ -29,6 +31,15 @@ POOL = 8
 
 class DatabaseError(SettingsError):
     """The job store cannot be used; the text says why and how to mend it."""
+
+
+class DatabaseAway(Overloaded):
+    """The job store does not answer, for now. What was to be written is not, or cannot be known to be."""
+
+    title = "The job store does not answer"
+
+    def __init__(self, internal: str = "") -> None:
+        super().__init__("The job store does not answer; try again shortly", retry_after=5, internal=internal)
 
 
 class Database:
@@ -54,11 +65,15 @@ class Database:
         self._writers = ThreadPoolExecutor(POOL if self.postgres else 1, thread_name_prefix="job-store-write")
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run `work` in a transaction that only reads."""
+        """Run `work` in a transaction that only reads. Raises DatabaseAway."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, work)
 
     async def write(self, work: Callable[[sa.Connection], T], *, durable: bool = False) -> T:
-        """Run `work` in a transaction that writes: all of it or nothing. A cancelled caller does not undo it."""
+        """Run `work` in a transaction that writes: all of it or nothing. A cancelled caller does not undo it.
+
+        Raises:
+            DatabaseAway
+        """
         loop = asyncio.get_running_loop()
         return await asyncio.shield(loop.run_in_executor(self._writers, lambda: self.write_now(work, durable=durable)))
 
@@ -72,12 +87,12 @@ class Database:
 
     def read_now(self, work: Callable[[sa.Connection], T]) -> T:
         """`read` for a caller that has a thread of its own."""
-        with self.engine.connect() as connection:
+        with _away(), self.engine.connect() as connection:
             return work(connection)
 
     def write_now(self, work: Callable[[sa.Connection], T], *, durable: bool = False) -> T:
         """`write` for a caller that has a thread of its own."""
-        with self.engine.connect() as connection:
+        with _away(), self.engine.connect() as connection:
             if self.postgres:
                 with connection.begin():
                     return work(connection)
@@ -126,18 +141,30 @@ class Database:
 
         try:
             self.write_now(make)
-        except sa.exc.OperationalError as error:
-            # The driver's own text may hold the whole address, password included.
-            raise DatabaseError(
-                f"DATABASE_URL: the database at {self.url.host or self.url.database} cannot be used "
-                f"({type(error.orig).__name__}); check the address, the user and that it is running"
-            ) from None
+        except DatabaseAway as error:
+            raise DatabaseError(f"DATABASE_URL: the database cannot be used: {error.internal}") from None
+        except sa.exc.DBAPIError as error:
+            raise DatabaseError(f"DATABASE_URL: the tables cannot be made: {_first_line(error)}") from None
 
     def close(self) -> None:
         """Finish what is queued and hang up."""
         self._writers.shutdown()
         self._readers.shutdown()
         self.engine.dispose()
+
+
+@contextmanager
+def _away() -> Iterator[None]:
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+        raise DatabaseAway(_first_line(error)) from error
+
+
+def _first_line(error: sa.exc.SQLAlchemyError) -> str:
+    """What the driver says, without the statement and its values."""
+    said = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error).strip().splitlines()
+    return said[0] if said else type(error).__name__
 
 
 def _sqlite(url: sa.URL) -> sa.Engine:

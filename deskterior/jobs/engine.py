@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -72,6 +73,7 @@ class Engine:
         loop = asyncio.get_running_loop()
         self._executors = Executors(self._database, self._ttl_s)
         await asyncio.to_thread(self._executors.register)
+        self._stopping = False  # before DBOS looks into its queues: what it starts then shall run
         self._launch_dbos(self._executors.id)
         for job in self._jobs.values():
             await DBOS.register_queue_async(
@@ -82,7 +84,6 @@ class Engine:
             loop.call_soon_threadsafe(self._fenced)
 
         self._takeover = Takeover(self._executors, self._ttl_s, resume=_resume, on_fenced=fenced)
-        self._stopping = False
         self._takeover.start()
 
     def _launch_dbos(self, executor_id: str) -> None:
@@ -185,18 +186,24 @@ class Engine:
         """Delete DBOS's records of finished jobs."""
         await DBOS.delete_workflows_async(job_ids)
 
+    async def forget_old(self, before: datetime) -> int:
+        """Delete DBOS's records of jobs that ended before `before`, a thousand at most; how many they were."""
+        old = await DBOS.list_workflows_async(
+            completed_before=before.isoformat(), limit=1000, load_input=False, load_output=False
+        )
+        if old:
+            await self.forget([job.workflow_id for job in old])
+        return len(old)
+
     async def check(self) -> str:
         """Whether jobs can run here, for the health check.
 
         Raises:
-            Overloaded: they cannot; the text says why.
+            Overloaded, DatabaseAway: they cannot; the text says why.
         """
         if self._stopping:
             raise Overloaded("jobs are not running")
-        try:
-            await self._database.read(lambda connection: connection.execute(sa.select(1)))
-        except sa.exc.SQLAlchemyError as error:
-            raise Overloaded("the job store does not answer", internal=type(error).__name__) from None
+        await self._database.read(lambda connection: connection.execute(sa.select(1)))
         return "ok"
 
     async def close(self, drain_s: float = 0) -> None:
@@ -234,10 +241,16 @@ class Engine:
         """Declared dead, we must pay for nothing more under this name; under a new one, we go on."""
         assert self._executors is not None
         fenced = self._executors.id
-        await self._close(drain_s=0)
-        await self.launch()
-        # What we began after our death was noticed, nobody else has looked for.
-        await asyncio.to_thread(_resume, fenced)
+        while True:
+            try:
+                await self._close(drain_s=0)
+                await self.launch()
+                # What we began after our death was noticed, nobody else has looked for.
+                await asyncio.to_thread(_resume, fenced)
+                return
+            except Exception:
+                log.exception("jobs.rebirth_failed")
+            await asyncio.sleep(self._ttl_s)
 
 
 def _resume(executor_id: str) -> int:

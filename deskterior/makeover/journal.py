@@ -20,7 +20,7 @@ import sqlalchemy as sa
 import structlog
 
 from deskterior.errors import DeskteriorError
-from deskterior.jobs.database import Database
+from deskterior.jobs.database import Database, DatabaseAway
 from deskterior.makeover.tables import StageRow, TaskRow, callbacks, stages, tasks
 from deskterior.schemas import CostItem
 
@@ -190,15 +190,16 @@ class Journal:
             "result": result,
         }
 
-        def end(connection: sa.Connection) -> StageRow:
-            key = (stages.c.task_id == run.task.id, stages.c.stage == stage, stages.c.number == number)
+        key = (stages.c.task_id == run.task.id, stages.c.stage == stage, stages.c.number == number)
+
+        def end(connection: sa.Connection) -> None:
             connection.execute(stages.update().where(*key).values(**ended))
             connection.execute(tasks.update().where(tasks.c.id == run.task.id).values(version=tasks.c.version + 1))
-            return StageRow.of(connection.execute(sa.select(stages).where(*key)).one())
 
-        row = await self._insist(end, durable=cost is not None)
+        await self._insist(end, durable=cost is not None)
         if state != "done":
-            run.calls.setdefault(stage, []).append(row)
+            row = await self._database.read(lambda connection: connection.execute(sa.select(stages).where(*key)).one())
+            run.calls.setdefault(stage, []).append(StageRow.of(row))
         self._changed(run.task.id)
 
     async def note(self, run: Run, stage: str, result: str) -> None:
@@ -250,9 +251,9 @@ class Journal:
         while True:
             try:
                 return await self._database.write(work, durable=durable)
-            except sa.exc.OperationalError as error:
+            except DatabaseAway as error:
                 if time.monotonic() > deadline:
                     raise
-                log.warning("journal.retrying", error=type(error.orig).__name__)
+                log.warning("journal.retrying", internal=error.internal)
             await asyncio.sleep(pause)
             pause = min(pause * 2, 5.0)

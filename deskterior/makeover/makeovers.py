@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import sqlalchemy as sa
@@ -44,6 +44,9 @@ DELIVERIES = 32
 """Callbacks under way at once in one process."""
 MEND_S = 10.0
 """How often tasks and callbacks without a job are looked for."""
+KEEP = timedelta(days=7)
+"""How long the engine's own records of ended jobs are kept, for whoever looks into a fault."""
+SWEEP = timedelta(hours=1)
 DRAIN_S = 20.0
 """How long a stop waits for stages that are under way."""
 QUIET_S = 15.0
@@ -262,10 +265,13 @@ class Makeovers:
 
     async def _mend(self) -> None:
         """Give a job to what has none: a process may die between writing a task down and queueing its job."""
+        swept = datetime.min.replace(tzinfo=UTC)
         while True:
             await asyncio.sleep(MEND_S)
             # Stopping, or the database is away: the next round, or the next start, will do.
             with suppress(Overloaded, sa.exc.SQLAlchemyError):
+                if (now := datetime.now(UTC)) - swept > SWEEP and not await self._engine.forget_old(now - KEEP):
+                    swept = now
                 stale = {task.job_id: task for task in await self._register.unfinished()}
                 for job_id in await self._engine.finished(list(stale)) if stale else ():
                     if task := await self._register.requeue(stale[job_id]):

@@ -208,8 +208,11 @@ class Register:
         return await self._database.write(delete)
 
     async def unfinished(self) -> list[TaskRow]:
-        """Tasks that some job should be running or about to run, the oldest thousand."""
-        query = sa.select(tasks).where(tasks.c.status.in_(UNFINISHED), tasks.c.queued_at < self._clock() - STUCK_S)
+        """Tasks that some job should see to, the oldest thousand: those that have not ended, and those that were
+        cancelled in the midst of a stage."""
+        under_way = sa.select(stages.c.task_id).where(stages.c.state == "running")
+        query = sa.select(tasks).where(sa.or_(tasks.c.status.in_(UNFINISHED), tasks.c.id.in_(under_way)))
+        query = query.where(tasks.c.queued_at < self._clock() - STUCK_S)
         query = query.order_by(tasks.c.queued_at).limit(1000)
         return await self._database.read(lambda connection: [TaskRow.of(row) for row in connection.execute(query)])
 
@@ -217,7 +220,7 @@ class Register:
         """Give a task whose job has ended without it another job; None when somebody else has done so."""
         again = replace(task, job_id=_new_job(task.id), queued_at=self._clock())
         update = tasks.update().values(job_id=again.job_id, queued_at=again.queued_at)
-        update = update.where(tasks.c.id == task.id, tasks.c.job_id == task.job_id, tasks.c.status.in_(UNFINISHED))
+        update = update.where(tasks.c.id == task.id, tasks.c.job_id == task.job_id)
         changed = await self._database.execute(update)
         return again if changed else None
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 import structlog
 
-from deskterior.jobs.database import Database
+from deskterior.jobs.database import Database, DatabaseAway
 from deskterior.makeover.tables import UNFINISHED, tasks
 
 log = structlog.get_logger(__name__)
@@ -68,8 +68,8 @@ class Watch:
                 for start in range(0, len(ids), CHUNK):
                     try:
                         await self._look(ids[start : start + CHUNK])
-                    except sa.exc.SQLAlchemyError as error:
-                        log.warning("tasks.watch_failed", error=type(error).__name__)
+                    except DatabaseAway as error:
+                        log.warning("tasks.watch_failed", internal=error.internal)
         finally:
             self._poller = None
 

@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import sqlalchemy as sa
 import structlog
 
 from deskterior.errors import CustomModelMissing, DeskteriorError, InternalError
+from deskterior.jobs.database import DatabaseAway
 from deskterior.makeover.delivery import Delivery
 from deskterior.makeover.describe import Describe
 from deskterior.makeover.journal import MAX_CLAIMS, Journal, Run, Superseded
@@ -59,12 +59,12 @@ class Makeover:
         """Run the stages; None, or what they failed of."""
         try:
             await self._run(run)
+        except (Superseded, DatabaseAway):
+            # Without the database nothing can be said about the task; it is queued anew when the database is back.
+            raise
         except DeskteriorError as error:
             log.warning("makeover.failed", slug=error.slug, detail=error.detail, internal=error.internal or None)
             return error
-        except (Superseded, sa.exc.OperationalError):
-            # Without the database nothing can be said about the task; it is queued anew when the database is back.
-            raise
         except Exception:
             log.exception("makeover.crashed")
             return InternalError()

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from deskterior.jobs.database import Database
+import sqlalchemy as sa
+
+from deskterior.jobs.database import Database, DatabaseAway
 from deskterior.makeover.makeovers import Makeovers
 from deskterior.makeover.register import Origin
 from deskterior.schemas import GenerateRequest, Task
 from tests.integration.jobs.stand_ins import DESK, FakeSender, Faults, Ledger, make_outfit, make_settings, until
+
+T = TypeVar("T")
+
+
+class FlightyDatabase(Database):
+    """A job store that is away for the next `away` writes."""
+
+    away = 0
+
+    async def write(self, work: Callable[[sa.Connection], T], *, durable: bool = False) -> T:
+        if self.away:
+            self.away -= 1
+            raise DatabaseAway
+        return await super().write(work, durable=durable)
 
 
 @dataclass
@@ -19,7 +36,7 @@ class House:
     """Makeovers that run, and what they are made with."""
 
     makeovers: Makeovers
-    database: Database
+    database: FlightyDatabase
     ledger: Ledger
     faults: Faults
     sender: FakeSender
@@ -48,7 +65,7 @@ async def open_house(folder: Path, *, url: str = "", drain_s: float = 5, **setti
     """One at a time: DBOS is one per process."""
     url = url or f"sqlite:///{folder}/jobs.sqlite"
     made = make_settings(url, folder, **settings)
-    database = Database(url)
+    database = FlightyDatabase(url)
     faults, ledger = Faults(), Ledger(folder / "ledger")
     outfit, sender = make_outfit(made, ledger, faults)
     makeovers = Makeovers(made, database, outfit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -239,6 +240,72 @@ class TestMending:
 
             await house.makeovers.retry(task.id)
             assert (await house.ended(task.id)).status == "succeeded"
+
+    async def test_cancelled_in_a_call_that_the_process_dies_in_it_can_still_be_retried(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with open_house(tmp_path, drain_s=0) as house:
+            house.faults.before["render"] = asyncio.Event().wait  # type: ignore[assignment]
+            task = await house.makeovers.start(REQUEST)
+            await until(lambda: house.count("render"))
+            await house.makeovers.cancel(task.id)
+
+        async with open_house(tmp_path) as house:
+
+            async def at_rest() -> bool:
+                return bool((await house.makeovers.get(task.id)).warnings)
+
+            await until(at_rest)
+            assert (await house.makeovers.get(task.id)).status == "cancelled"
+            assert house.count("render") == 1
+            await house.makeovers.retry(task.id)
+            assert (await house.ended(task.id)).status == "succeeded"
+
+    async def test_a_database_that_is_away_while_a_picture_is_drawn_loses_nothing(self, tmp_path: Path) -> None:
+        async with open_house(tmp_path) as house:
+
+            async def goes() -> None:
+                house.database.away = 2
+
+            house.faults.before["render"] = goes
+            task = await house.made()
+
+            assert task.status == "succeeded"
+            assert house.database.away == 0
+            assert house.count("render") == 1
+
+    async def test_a_database_that_is_away_at_a_beginning_delays_the_task(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("deskterior.makeover.makeovers.MEND_S", 0.05)
+        monkeypatch.setattr("deskterior.makeover.register.STUCK_S", 0.0)
+        async with open_house(tmp_path) as house:
+
+            async def goes() -> None:
+                house.database.away = 1
+                house.faults.before.clear()
+
+            house.faults.before["fetch"] = goes
+            task = await house.made()
+
+            assert task.status == "succeeded"
+            assert house.count("describe") == house.count("render") == 1
+
+    async def test_the_records_of_ended_jobs_do_not_pile_up(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("deskterior.makeover.makeovers.MEND_S", 0.05)
+        monkeypatch.setattr("deskterior.makeover.makeovers.KEEP", timedelta(0))
+        monkeypatch.setattr("deskterior.makeover.makeovers.SWEEP", timedelta(0))
+        async with open_house(tmp_path) as house:
+            task = await house.made()
+            left = sa.text("select count(*) from workflow_status")
+
+            async def forgotten() -> bool:
+                return not await house.database.read(lambda c: c.execute(left).scalar())
+
+            await until(forgotten)
+            assert (await house.makeovers.get(task.id)).status == "succeeded"
 
 
 class TestCallbackAge:
