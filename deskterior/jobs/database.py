@@ -43,7 +43,7 @@ class DatabaseAway(Overloaded):
 
 
 class Database:
-    """Transactions on the job store.
+    """Transactions on the job store. Raises DatabaseError for an address or a file that cannot be one.
 
     `url` is `sqlite:///path` or `postgresql://...`; parents of a SQLite file are made.
 
@@ -52,7 +52,12 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self.url = sa.make_url(url)
+        try:
+            self.url = sa.make_url(url)
+        except (sa.exc.ArgumentError, ValueError):
+            raise DatabaseError(
+                "DATABASE_URL is not an address; within a password, anything but letters and digits is written %XX"
+            ) from None
         self.postgres = self.url.get_backend_name() == "postgresql"
         if self.postgres:
             self.url = self.url.set(drivername="postgresql+psycopg")
@@ -196,7 +201,8 @@ def _use_wal(engine: sa.Engine) -> None:
                 if connection.exec_driver_sql("PRAGMA journal_mode=WAL").scalar() == "wal":
                     return
                 raise DatabaseError("DATABASE_URL: SQLite needs a local disk that allows write-ahead logging")
-        except sa.exc.OperationalError as error:
+        except sa.exc.DBAPIError as error:
             if time.monotonic() > deadline or "locked" not in str(error.orig):
+                engine.dispose()
                 raise DatabaseError(f"DATABASE_URL: the SQLite file cannot be used ({error.orig})") from None
             time.sleep(0.05)

@@ -1,0 +1,100 @@
+"""The job store says what is wrong with it, and how to mend it, before anything else is started."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from deskterior.jobs.database import Database, DatabaseAway, DatabaseError
+from deskterior.makeover.tables import metadata
+
+
+def test_the_folder_of_a_new_file_is_made(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/not/there/jobs.sqlite")
+    database.create(metadata)
+    database.create(metadata)
+    database.close()
+
+    assert (tmp_path / "not" / "there" / "jobs.sqlite").exists()
+
+
+@pytest.mark.parametrize("url", ["postgresql://desk:hun:ter@2@host:x/jobs", "postgresql://[::1/jobs", "hunter2"])
+def test_an_address_that_is_none_is_named_without_its_password(url: str) -> None:
+    with pytest.raises(DatabaseError, match="DATABASE_URL") as raised:
+        Database(url)
+    assert "hun" not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["sqlite:///", "sqlite:///:memory:"])
+def test_a_store_in_memory_is_none(url: str) -> None:
+    with pytest.raises(DatabaseError, match="outlives"):
+        Database(url)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DatabaseError, match="DATABASE_URL"):
+        Database(f"sqlite:///{tmp_path}/file/jobs.sqlite")
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "jobs.sqlite").write_text("no database " * 100)
+    with pytest.raises(DatabaseError, match="DATABASE_URL"):
+        Database(f"sqlite:///{tmp_path}/jobs.sqlite").create(metadata)
+
+
+def test_a_server_that_does_not_answer_is_named_without_its_password() -> None:
+    database = Database("postgresql://desk:hunter2@127.0.0.1:1/jobs?connect_timeout=2")
+    with pytest.raises(DatabaseError, match="DATABASE_URL") as raised:
+        database.create(metadata)
+    database.close()
+
+    assert "hunter2" not in str(raised.value)
+    assert "hunter2" not in repr(raised.value.__cause__)
+
+
+def test_a_database_of_a_newer_release_is_left_alone(database_url: str) -> None:
+    database = Database(database_url)
+    database.create(metadata)
+    database.execute_now(sa.table("deskterior_schema", sa.column("version")).insert().values(version=99))
+
+    with pytest.raises(DatabaseError, match="newer"):
+        database.create(metadata)
+    database.close()
+
+
+async def test_a_failed_transaction_leaves_nothing(database_url: str) -> None:
+    database = Database(database_url)
+    table = sa.Table("things", sa.MetaData(), sa.Column("name", sa.String(10)))
+    database.write_now(lambda c: table.create(c))
+
+    def fail(connection: sa.Connection) -> None:
+        connection.execute(table.insert().values(name="half"))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await database.write(fail, durable=True)
+
+    assert await database.read(lambda c: c.execute(sa.select(table)).all()) == []
+    database.close()
+
+
+async def test_a_store_that_is_locked_is_away_and_says_so(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/jobs.sqlite")
+    database.create(metadata)
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA busy_timeout=0")  # of the one connection that the pool has so far
+    holder = sqlite3.connect(tmp_path / "jobs.sqlite")
+    holder.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(DatabaseAway) as raised:
+        await database.execute(sa.table("tasks").delete())
+
+    assert "locked" in raised.value.internal
+    assert "locked" not in raised.value.detail
+    assert raised.value.retry_after
+    holder.close()
+    database.close()
