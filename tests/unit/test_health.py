@@ -13,6 +13,7 @@ import pytest
 from deskterior.app import create_app
 from deskterior.errors import DeskteriorError, Overloaded, RunnerFailed
 from deskterior.front import Front
+from deskterior.jobs.database import DatabaseAway
 from deskterior.routers import healthcheck
 
 
@@ -56,8 +57,14 @@ async def test_a_model_that_fails_is_unhealthy_and_named(error: Exception, said:
     assert answer.json()["checks"] == {"desk_classifier": said, "gpu": "none", "job_store": "ok"}
 
 
-async def test_a_job_store_that_is_away_is_unhealthy() -> None:
-    assert (await health(jobs=failing(DeskteriorError("unreachable")))).json()["checks"]["job_store"] == "unreachable"
+@pytest.mark.parametrize(
+    "error", [DeskteriorError("unreachable"), DatabaseAway("disk I/O error"), Overloaded("stopping")]
+)
+async def test_a_job_store_that_is_away_is_unhealthy(error: DeskteriorError) -> None:
+    answer = await health(jobs=failing(error))
+    assert answer.status_code == 503
+    assert answer.json()["status"] == "unhealthy"
+    assert answer.json()["checks"]["job_store"] == error.detail
 
 
 async def test_overload_does_not_make_it_unhealthy() -> None:
