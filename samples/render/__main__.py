@@ -24,10 +24,10 @@ class Sample:
 
 
 SAMPLES = {
-    "desk": Sample(desk.build, desk.landscape_view, 7, 0.9),
-    "desk_portrait_phone": Sample(desk.build, desk.portrait_view, 7, 0.9, held_upright=True),
-    "dining_table": Sample(dining_table.build, dining_table.landscape_view, 11, 0.7),
-    "empty_shelf": Sample(empty_shelf.build, empty_shelf.landscape_view, 3, 0.9),
+    "desk": Sample(desk.build, desk.landscape_view, 7, 0.5),
+    "desk_portrait_phone": Sample(desk.build, desk.portrait_view, 7, 0.5, held_upright=True),
+    "dining_table": Sample(dining_table.build, dining_table.landscape_view, 11, 0.4),
+    "empty_shelf": Sample(empty_shelf.build, empty_shelf.landscape_view, 3, 0.55),
 }
 
 

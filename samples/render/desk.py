@@ -19,7 +19,7 @@ def build(seed: int) -> None:
     oak = made_of.wood("oak", (0.24, 0.125, 0.055), (0.5, 0.31, 0.16))
     room.build(ROOM, made_of.plaster("wall", (0.7, 0.68, 0.63)), floor)
     room.curtain(ROOM, -0.35, 0.42, made_of.sheer("linen", (0.72, 0.68, 0.6)))
-    room.daylight(ROOM, rng, sky=95, sun=2.2, fill=30, sun_from=(-1.0, -0.5, 0.4))
+    room.daylight(ROOM, rng, sky=95, sun=3.0, fill=24, sun_from=(-1.0, -0.5, 0.4))
 
     black = made_of.solid("steel", (0.02, 0.02, 0.021), 0.5, grain=0.0003)
     white = made_of.solid("drawer fronts", (0.74, 0.73, 0.7), 0.45)

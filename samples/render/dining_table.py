@@ -19,7 +19,7 @@ def build(seed: int) -> None:
     floor = made_of.floorboards("floor", (0.3, 0.19, 0.1), (0.58, 0.42, 0.27), width=0.17, along="y")
     room.build(ROOM, made_of.plaster("wall", (0.74, 0.71, 0.65)), floor)
     room.curtain(ROOM, -1.02, 0.4, made_of.sheer("linen", (0.75, 0.72, 0.66)))
-    room.daylight(ROOM, rng, sky=170, sun=3.0, fill=65, sun_from=(-1.0, 0.12, 0.62))
+    room.daylight(ROOM, rng, sky=170, sun=4.0, fill=40, sun_from=(-1.0, 0.12, 0.62))
     _against_the_wall(rng)
     _table(rng)
     things.pendant((TABLE[0], TABLE[1], 1.55), ROOM.height, (0.6, 0.56, 0.48))
@@ -72,6 +72,7 @@ def _against_the_wall(rng: random.Random) -> None:
     black = made_of.solid("frame", (0.02, 0.02, 0.021), 0.5)
     middle = 1.0
     things.cupboards(middle - 0.7, [0.7, 0.7], 0.42, 0.08, 0.84, paint, brass)
+    box("dresser plinth", (1.34, 0.36, 0.08), (middle, -0.2, 0.04), paint)
     box("dresser top", (1.46, 0.46, 0.03), (middle, -0.23, 0.857), oak)
     for x in (middle - 0.66, middle + 0.66):
         box("dresser side", (0.025, 0.26, 1.1), (x, -0.13, 1.42), paint)

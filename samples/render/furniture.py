@@ -176,7 +176,7 @@ def framed_print(at: Point, width: float, height: float, drawn, frame) -> None:
     with placed(at):
         edge = 0.018
         for x in (-width / 2, width / 2):
-            box("frame", (edge, 0.022, height + edge), (x, -0.011, 0), frame, bevel=0.002)
+            box("frame", (edge, 0.022, height - edge), (x, -0.011, 0), frame, bevel=0.002)
         for z in (-height / 2, height / 2):
             box("frame", (width + edge, 0.022, edge), (0, -0.011, z), frame, bevel=0.002)
         box("mount", (width, 0.004, height), (0, -0.004, 0), mount, bevel=0)

@@ -1,6 +1,6 @@
 """Procedural materials: wood, boards, plaster, cloth, plastic, metal, glass, leaves and printed pictures.
 
-Every pattern is worked out from the object's own coordinates, so that nothing needs unwrapping; colours are linear RGB.
+Patterns are worked out from the object's own coordinates, so that nothing needs unwrapping; colours are linear RGB.
 """
 
 import bpy
@@ -137,7 +137,7 @@ def floorboards(name: str, dark: Colour, light: Colour, width: float = 0.14, len
 def plaster(name: str, colour: Colour, roller: float = 0.0008):
     """A painted wall: a roller's texture, and paint that did not dry quite evenly."""
     shader = Shader(name, Roughness=0.75, Specular_IOR_Level=0.25)
-    at = shader.place()
+    at = shader.add("NewGeometry").outputs["Position"]  # the room's, so that a wall in pieces shows no seams
     uneven = shader.between(shader.noise(at, 0.9, 5.0), 0.93, 1.04)
     shader.set(shader.surface, Base_Color=shader.blend(1.0, colour, uneven, "MULTIPLY"))
     shader.bumps(shader.noise(at, 260.0, 3.0), roller, 0.6)

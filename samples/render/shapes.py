@@ -59,11 +59,11 @@ def _finished(mesh: bmesh.types.BMesh, name: str, at: Point, turn: float, materi
 
 
 def box(name: str, size: Point, at: Point, material, bevel: float = 0.003, turn: float = 0.0) -> bpy.types.Object:
-    """A box whose centre is at `at`, with rounded edges."""
+    """A box whose centre is at `at`, its edges rounded unless `bevel` is 0."""
     mesh = bmesh.new()
     bmesh.ops.create_cube(mesh, size=1.0)
     bmesh.ops.scale(mesh, vec=size, verts=mesh.verts)
-    thing = _finished(mesh, name, at, turn, material)
+    thing = _finished(mesh, name, at, turn, material, smooth=bevel > 0)
     if bevel:
         edge = thing.modifiers.new("edges", "BEVEL")
         edge.width, edge.segments = min(bevel, min(size) * 0.49), 3
