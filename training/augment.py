@@ -20,14 +20,14 @@ class Augmentation:
     """How often and how far. Chances are in 0-1, angles in degrees, sizes in pixels of the model's input."""
 
     crop_min_area: float = 0.55  # of the picture; less and the desk may be cut away
-    quarter_turn: float = 0.12
+    quarter_turn: float = 0.2
     angle: float = 8.0  # standard deviation of the camera's tilt
     perspective: float = 0.08  # how far each corner may move, as a share of the side
     grey: float = 0.25
     exposure: float = 1.0  # stops
     white_balance: float = 0.15
     tint: float = 0.08  # coloured light, as of LED strips
-    blur: float = 0.2
+    blur: float = 0.3
     noise: float = 0.2
     small: float = 0.2  # scaled down and up again
     smallest: int = 64
@@ -40,7 +40,7 @@ def augment(photo: Pixels, size: int, settings: Augmentation, random: Random) ->
     image = _reframe(photo, size, settings, random)
     image = _relight(image, settings, random)
     if random.random() < settings.blur:
-        image = blurred(image, random.uniform(0.5, 2.5)) if random.random() < 0.6 else shaken(image, random)
+        image = blurred(image, random.uniform(0.5, 3.0)) if random.random() < 0.6 else shaken(image, random)
     if random.random() < settings.small:
         image = shrunk(image, int(random.integers(settings.smallest, size * 3 // 4)))
     if random.random() < settings.noise:
