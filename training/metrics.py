@@ -1,11 +1,10 @@
 """The figures of a binary classifier, each with an interval that respects how the photos came: source by source."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from training.calibrate import Bools, Floats
 
@@ -14,15 +13,21 @@ BINS = 15
 
 @dataclass(frozen=True)
 class Judged:
-    """Photos and what the model said of them: labels, scores in 0-1, verdicts and sources, all ``(n,)``."""
+    """Photos and what the model said of them: labels, scores in 0-1, verdicts, sources and counts, ``(n,)``."""
 
     labels: Bools
     scores: Floats
     verdicts: Bools
     sources: npt.NDArray[np.str_]
+    counts: Floats
+
+    @classmethod
+    def once(cls, labels: Bools, scores: Floats, verdicts: Bools, sources: npt.NDArray[np.str_]) -> "Judged":
+        """Each photo counts once."""
+        return cls(labels, scores, verdicts, sources, np.ones(len(labels)))
 
     def where(self, mask: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> "Judged":
-        return Judged(self.labels[mask], self.scores[mask], self.verdicts[mask], self.sources[mask])
+        return Judged(self.labels[mask], self.scores[mask], self.verdicts[mask], self.sources[mask], self.counts[mask])
 
 
 @dataclass(frozen=True)
@@ -38,21 +43,35 @@ class Figure:
 
 
 def roc_auc(judged: Judged) -> float:
-    return float(roc_auc_score(judged.labels, judged.scores))
+    """The chance that a desk scores higher than another photo, ties counting half."""
+    desks, others = _by_score(judged)
+    below = np.cumsum(others) - others
+    return float(np.sum(desks * (below + others / 2.0)) / (desks.sum() * others.sum()))
 
 
 def average_precision(judged: Judged) -> float:
-    return float(average_precision_score(judged.labels, judged.scores))
+    """Precision, averaged over the desks from the highest score down."""
+    desks, others = (masses[::-1] for masses in _by_score(judged))
+    said = np.cumsum(desks + others)
+    precision = np.divide(np.cumsum(desks), said, out=np.zeros_like(said), where=said > 0)
+    return float(np.sum(precision * desks) / desks.sum())
+
+
+def _by_score(judged: Judged) -> tuple[Floats, Floats]:
+    """How many desks and how many others have each distinct score, in rising order."""
+    values, number = np.unique(judged.scores, return_inverse=True)
+    desks: Floats = np.bincount(number, judged.counts * judged.labels, len(values)).astype(np.float64)
+    return desks, np.bincount(number, judged.counts * ~judged.labels, len(values)).astype(np.float64)
 
 
 def recall(judged: Judged) -> float:
     """Of the desks, the share called desk."""
-    return float(judged.verdicts[judged.labels].mean())
+    return float(np.average(judged.verdicts[judged.labels], weights=judged.counts[judged.labels]))
 
 
 def specificity(judged: Judged) -> float:
     """Of the others, the share called not desk."""
-    return float((~judged.verdicts[~judged.labels]).mean())
+    return float(np.average(~judged.verdicts[~judged.labels], weights=judged.counts[~judged.labels]))
 
 
 def balanced_accuracy(judged: Judged) -> float:
@@ -61,22 +80,20 @@ def balanced_accuracy(judged: Judged) -> float:
 
 def calibration_error(judged: Judged) -> float:
     """Expected calibration error: in bins of equal width, how far scores are from the share of desks."""
-    error = 0.0
-    for _, score, share, count in reliability(judged):
-        error += abs(score - share) * count / len(judged.labels)
-    return error
+    rows = reliability(judged)
+    return sum(abs(score - share) * count for _, score, share, count in rows) / float(judged.counts.sum())
 
 
 def reliability(judged: Judged, bins: int = BINS) -> list[tuple[int, float, float, int]]:
     """For each bin that is not empty: its number, mean score, share of desks, count."""
     number = np.minimum((judged.scores * bins).astype(int), bins - 1)
-    rows = []
-    for each in np.unique(number):
-        inside = number == each
-        rows.append(
-            (int(each), float(judged.scores[inside].mean()), float(judged.labels[inside].mean()), int(inside.sum()))
-        )
-    return rows
+    count, score, desks = (
+        np.bincount(number, judged.counts * values, bins) for values in (1.0, judged.scores, judged.labels)
+    )
+    return [
+        (each, float(score[each] / count[each]), float(desks[each] / count[each]), int(count[each]))
+        for each in np.flatnonzero(count).tolist()
+    ]
 
 
 METRICS: dict[str, Callable[[Judged], float]] = {
@@ -93,16 +110,15 @@ def figures(judged: Judged, seed: int, draws: int = 300) -> dict[str, Figure]:
     """All metrics with 95 % intervals from a bootstrap over sources: whole sources are drawn, with replacement."""
     random = np.random.default_rng(seed)
     sources, number = np.unique(judged.sources, return_inverse=True)
-    members = [np.flatnonzero(number == each) for each in range(len(sources))]
     samples: dict[str, list[float]] = {name: [] for name in METRICS}
     while len(samples["roc_auc"]) < draws:
-        drawn = judged.where(
-            np.concatenate([members[each] for each in random.integers(len(sources), size=len(sources))])
-        )
-        if drawn.labels.all() or not drawn.labels.any():
+        drawn = np.bincount(random.integers(len(sources), size=len(sources)), minlength=len(sources))
+        counts = judged.counts * drawn[number]
+        if not counts[judged.labels].any() or not counts[~judged.labels].any():
             continue
+        sample = replace(judged, counts=counts)
         for name, metric in METRICS.items():
-            samples[name].append(metric(drawn))
+            samples[name].append(metric(sample))
     return {
         name: Figure(metric(judged), float(np.quantile(samples[name], 0.025)), float(np.quantile(samples[name], 0.975)))
         for name, metric in METRICS.items()

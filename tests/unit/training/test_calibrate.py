@@ -1,11 +1,14 @@
 """Temperature, shift and threshold on scores whose truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import expit
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from training import calibrate
-from training.metrics import Judged, calibration_error, figures
+from training.metrics import Judged, average_precision, calibration_error, figures, roc_auc
 
 ONES = np.ones
 
@@ -60,11 +63,23 @@ def test_intervals_hold_the_value_and_widen_when_sources_are_few() -> None:
     margins, labels = drawn(2000)
     scores = expit(margins)
     number = np.arange(2000)
-    many = Judged(labels, scores, scores >= 0.5, number.astype(str))
-    few = Judged(labels, scores, scores >= 0.5, (number % 4).astype(str))
+    many = Judged.once(labels, scores, scores >= 0.5, number.astype(str))
+    few = Judged.once(labels, scores, scores >= 0.5, (number % 4).astype(str))
     found = figures(many, seed=0, draws=60)
     for figure in found.values():
         assert figure.low <= figure.high
     assert found["roc_auc"].low <= found["roc_auc"].value <= found["roc_auc"].high
     assert calibration_error(few) < 0.04
     assert figures(few, seed=0, draws=20)["recall"].value == found["recall"].value
+
+
+def test_figures_are_scikit_learns_with_ties_and_a_drawn_source_counts_as_its_photos_twice() -> None:
+    margins, labels = drawn(300)
+    scores = np.round(expit(margins), 1)
+    judged = Judged.once(labels, scores, scores >= 0.5, labels.astype(str))
+    assert roc_auc(judged) == pytest.approx(roc_auc_score(labels, scores))
+    assert average_precision(judged) == pytest.approx(average_precision_score(labels, scores))
+    twice = np.concatenate([np.arange(300), np.arange(100)])
+    counted = replace(judged, counts=np.where(np.arange(300) < 100, 2.0, 1.0))
+    for metric in (roc_auc, average_precision, calibration_error):
+        assert metric(counted) == pytest.approx(metric(judged.where(twice)))
