@@ -31,14 +31,13 @@ class Run:
     settings: Settings
     fold: Indices  # (n,): of each photo
     logits: Floats  # by the model that has not seen the photo
-    probe: Floats  # the same by the linear probe on plain photos: a baseline
-    zero_shot_features: Floats  # (n, d), of the untrained backbone
+    features: Floats  # (n, d) of the plain photos, by the untrained backbone: for the baselines
     models: list[DeskModel]  # one a fold
     final: DeskModel
 
-    def held_out(self, photos: Indices, pixels: npt.NDArray[np.uint8], trunk: views.FrozenTrunk) -> Floats:
-        """Out-of-fold logits ``(len(photos),)`` of other pixels ``(len(photos), 224, 224, 3)`` of those photos."""
-        bank = views.Views(trunk(pixels), np.arange(len(photos)), len(photos))
+    def held_out(self, photos: Indices, activations: views.Activations) -> Floats:
+        """Out-of-fold logits ``(len(photos),)`` of other pictures of those photos, already through the trunk."""
+        bank = views.plain(activations)
         logits = np.empty(len(photos), dtype=np.float32)
         for number, model in enumerate(self.models):
             rows = np.flatnonzero(self.fold[photos] == number)
@@ -59,48 +58,48 @@ def train(
 
     ``plain`` are the photos as serving decodes them, ``(n, 224, 224, 3)``.
     """
-    torch.manual_seed(settings.seed)
     frozen = settings.fit.frozen_stages
     fold = folds.assign(dataset, settings.folds, settings.collections, settings.seed)
     for number in range(settings.folds):
         inside = dataset.labels[fold == number]
         say(f"fold {number}: {len(inside)} photos, {inside.sum()} desks")
-    untrained = backbone.desk_model(settings.backbone)
+    start = untrained(settings)
     bank = views.make(dataset, plain, trunk, settings, folder / "views.npy")
     examples = fit.Examples(bank, dataset.labels, folds.weights(dataset))
-    given = fit.features(untrained, bank, bank.first(settings.views.probe), frozen)
+    given = fit.features(start, bank, bank.first(settings.views.probe), frozen, "features for the probe")
     everything = np.arange(len(dataset))
     logits = np.empty(len(dataset), dtype=np.float32)
-    probe = np.empty(len(dataset), dtype=np.float32)
     models: list[DeskModel] = []
-    plain_features = fit.Features(given.values[: len(dataset)], everything)
     for number in range(settings.folds):
         inside, outside = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
-        baseline = fit.probe(plain_features, examples, outside, settings.fit.probe_regularisation)
-        probe[inside] = baseline.decision_function(plain_features.values[inside])
-        model = _fitted(untrained, given, examples, outside, settings, f"fold {number}")
+        model = _fitted(start, given, examples, outside, settings, f"fold {number}")
         logits[inside] = fit.logits(model, bank, inside, frozen)
         models.append(model)
-    final = _fitted(untrained, given, examples, everything, settings, "on everything")
-    run = Run(folder, settings, fold, logits, probe, plain_features.values, models, final)
+    final = _fitted(start, given, examples, everything, settings, "on everything")
+    run = Run(folder, settings, fold, logits, given.values[: len(dataset)], models, final)
     save(run, dataset)
     (folder / "views.npy").unlink()
     return run
 
 
 def _fitted(
-    untrained: DeskModel, given: fit.Features, examples: fit.Examples, photos: Indices, settings: Settings, name: str
+    start: DeskModel, given: fit.Features, examples: fit.Examples, photos: Indices, settings: Settings, name: str
 ) -> DeskModel:
     head = fit.probe(given, examples, photos, settings.fit.probe_regularisation)
-    return fit.tune(fit.probed(untrained, head), examples, photos, settings.fit, settings.seed, name)
+    return fit.tune(fit.probed(start, head), examples, photos, settings.fit, settings.seed, name)
+
+
+def untrained(settings: Settings) -> DeskModel:
+    """The model that a run starts from; the same one each time, random weights too."""
+    torch.manual_seed(settings.seed)
+    return backbone.desk_model(settings.backbone)
 
 
 def trunk_of(settings: Settings) -> views.FrozenTrunk:
     """The frozen stages that all models of a run share. Sets torch's threads as the settings say."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    torch.manual_seed(settings.seed)
-    return views.FrozenTrunk(backbone.desk_model(settings.backbone), settings.fit.frozen_stages, settings.threads)
+    return views.FrozenTrunk(untrained(settings), settings.fit.frozen_stages, settings.threads)
 
 
 def save(run: Run, dataset: Dataset) -> None:
@@ -111,8 +110,7 @@ def save(run: Run, dataset: Dataset) -> None:
         run.folder / "out_of_fold.npz",
         fold=run.fold,
         logits=run.logits,
-        probe=run.probe,
-        features=run.zero_shot_features,
+        features=run.features,
     )
     for number, model in enumerate([*run.models, run.final]):
         name = f"fold-{number}" if number < len(run.models) else "final"
@@ -136,4 +134,4 @@ def load(folder: Path, dataset: Dataset) -> Run:
         model = backbone.desk_model(settings.backbone)
         model.backbone.load_state_dict(state)
         models.append(model)
-    return Run(folder, settings, kept["fold"], kept["logits"], kept["probe"], kept["features"], models[:-1], models[-1])
+    return Run(folder, settings, kept["fold"], kept["logits"], kept["features"], models[:-1], models[-1])

@@ -3,7 +3,8 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +14,10 @@ from training.backbone import LITE0
 from training.calibrate import Calibration
 from training.crossval import Run
 from training.dataset import Dataset, Pixels, grey
-from training.metrics import Figure, Judged, figures, recall, roc_auc, specificity
-from training.views import FrozenTrunk
+from training.metrics import Figure, Judged, figures
+from training.views import Activations, FrozenTrunk
 
+Indices = npt.NDArray[np.intp]
 Masks = dict[str, npt.NDArray[np.bool_]]
 
 
@@ -30,12 +32,17 @@ class Kind:
 
 @dataclass(frozen=True)
 class Damage:
-    """How a sample of photos was judged after a change."""
+    """How the model and the linear probe judged a sample of photos after a change."""
 
     name: str
-    roc_auc: float
-    recall: float
-    specificity: float
+    model: Judged
+    probe: Judged
+
+
+class Rival(Protocol):
+    """Whatever gives out-of-fold logits of pictures of ``photos`` that went through the trunk."""
+
+    def held_out(self, photos: Indices, activations: Activations) -> npt.NDArray[np.float32]: ...
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,7 @@ class Evaluation:
 
     calibration: Calibration
     judged: Judged
+    balanced: Judged  # the same, each class counting one half
     subsets: dict[str, dict[str, Figure]]
     counts: dict[str, tuple[int, int]]  # of each subset: photos, desks
     others: dict[str, dict[str, dict[str, Figure]]]  # baselines by name, then as subsets
@@ -62,12 +70,15 @@ def evaluate(dataset: Dataset, run: Run, plain: Pixels, trunk: FrozenTrunk) -> E
 
     def judge(logits: npt.NDArray[np.floating]) -> Judged:
         scores, verdicts = calibrate.crossed(logits, dataset.labels, weights, run.fold)
-        return Judged(dataset.labels, scores, verdicts, sources)
+        return Judged.once(dataset.labels, scores, verdicts, sources)
 
     judged = judge(run.logits)
-    rivals = {"linear probe, photos as they are": judge(run.probe)}
+    balanced = len(dataset) * calibrate.class_balanced(dataset.labels, np.ones(len(dataset)))
+    probe = baselines.linear_probe(run, dataset.labels, weights)
+    probed = probe.of_features(np.arange(len(dataset)), run.features)
+    rivals = {"linear probe, photos as they are": judge(probed)}
     if run.settings.backbone == LITE0:
-        rivals["zero-shot, ImageNet's own classes"] = judge(baselines.zero_shot(run.zero_shot_features, LITE0))
+        rivals["zero-shot, ImageNet's own classes"] = judge(baselines.zero_shot(run.features, LITE0))
 
     def by_subset(of: Judged) -> dict[str, dict[str, Figure]]:
         return {name: figures(of.where(mask), run.settings.seed) for name, mask in subsets.items()}
@@ -80,13 +91,20 @@ def evaluate(dataset: Dataset, run: Run, plain: Pixels, trunk: FrozenTrunk) -> E
     return Evaluation(
         calibration,
         judged,
+        replace(judged, counts=balanced),
         by_subset(judged),
         {name: (int(mask.sum()), int(dataset.labels[mask].sum())) for name, mask in subsets.items()},
         {name: by_subset(rival) for name, rival in rivals.items()},
         {"fine-tuned": judged.where(colour), **{name: rival.where(colour) for name, rival in rivals.items()}},
         _count(kinds, wrong, dataset.labels),
         _count(kinds, wrong, ~dataset.labels),
-        _damages(dataset, run, plain, trunk, calibration, sample),
+        _damages(
+            dataset,
+            sample,
+            plain[sample],
+            trunk,
+            [(run, calibration), (probe, calibrate.fit(probed, dataset.labels, weights))],
+        ),
         (len(sample), int(dataset.labels[sample].sum())),
     )
 
@@ -94,7 +112,7 @@ def evaluate(dataset: Dataset, run: Run, plain: Pixels, trunk: FrozenTrunk) -> E
 def kind(family: str, source_path: str, patterns: Mapping[str, str]) -> str:
     """The family, with what its pattern (of ``[kinds]``) finds in the path a photo had at its source."""
     found = re.search(patterns[family], source_path) if family in patterns else None
-    return f"{family}: {found.group(1)}" if found else family
+    return f"{family}: {found.group(1).lower()}" if found else family
 
 
 def _subsets(dataset: Dataset, plain: Pixels) -> Masks:
@@ -119,17 +137,16 @@ def _sample(dataset: Dataset, weights: npt.NDArray[np.float64], seed: int) -> np
 
 
 def _damages(
-    dataset: Dataset,
-    run: Run,
-    plain: Pixels,
-    trunk: FrozenTrunk,
-    calibration: Calibration,
-    sample: npt.NDArray[np.intp],
+    dataset: Dataset, sample: Indices, sampled: Pixels, trunk: FrozenTrunk, rivals: list[tuple[Rival, Calibration]]
 ) -> list[Damage]:
+    """``sampled`` are the pixels of ``sample``; the first rival is the model, the second the baseline."""
     rows = []
     for name, change in robustness.CHANGES.items():
-        logits = run.held_out(sample, robustness.changed(plain[sample], change, run.settings.seed), trunk)
-        scores = calibration.scores(logits)
-        judged = Judged(dataset.labels[sample], scores, scores >= calibration.threshold, dataset.sources[sample])
-        rows.append(Damage(name, roc_auc(judged), recall(judged), specificity(judged)))
+        activations = trunk(robustness.changed(sampled, change, seed=0))
+        judged = []
+        for rival, calibration in rivals:
+            scores = calibration.scores(rival.held_out(sample, activations))
+            verdicts = scores >= calibration.threshold
+            judged.append(Judged.once(dataset.labels[sample], scores, verdicts, dataset.sources[sample]))
+        rows.append(Damage(name, *judged))
     return rows

@@ -13,7 +13,7 @@ from torch.nn import functional
 from runners.desk_model import DeskModel
 from training.settings import FitSettings
 from training.split import Tail
-from training.views import CHANNELS_LAST, Views
+from training.views import BATCH, CHANNELS_LAST, Views
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
@@ -36,12 +36,12 @@ class Features:
     rows: Indices
 
 
-def features(model: DeskModel, views: Views, rows: Indices, frozen: int) -> Features:
-    """Run ``rows`` through the untrained tail."""
+def features(model: DeskModel, views: Views, rows: Indices, frozen: int, name: str = "") -> Features:
+    """Run ``rows`` through the untrained tail, with a progress bar if that has a ``name``."""
     tail = Tail(copy.deepcopy(model).to(memory_format=CHANNELS_LAST), frozen).eval()
     with torch.inference_mode():
-        batches = track(list(range(0, len(rows), 64)), "features for the probe")
-        parts = [tail.features(views.tensor(rows[at : at + 64])).numpy() for at in batches]
+        batches = track(list(range(0, len(rows), BATCH)), name, disable=not name)
+        parts = [tail.features(views.tensor(rows[at : at + BATCH])).numpy() for at in batches]
     return Features(np.concatenate(parts), rows)
 
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from training.dataset import Pixels
-from training.metrics import Judged, average_precision, reliability, roc_auc
+from training.metrics import Judged, average_precision, calibration_error, reliability, roc_auc
 
 mpl.use("Agg")
 INK, DESK, OTHER, QUIET = "#22303c", "#d9772b", "#3f7d8c", "#b8c0c6"
@@ -72,17 +72,18 @@ def confusion(judged: Judged, path: Path) -> None:
         axes.set_title("Confusion, all photos", loc="left")
 
 
-def calibration(judged: Judged, error: float, path: Path) -> None:
-    """Reliability diagram; the area of a dot is its number of photos, whose scale is logarithmic."""
-    rows = reliability(judged)
+def calibration(judged: Mapping[str, Judged], path: Path) -> None:
+    """Reliability diagram; a larger dot is more photos, on a logarithmic scale."""
     with _figure(path) as axes:
         axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1)
-        axes.plot([row[1] for row in rows], [row[2] for row in rows], color=OTHER, linewidth=1)
-        for _, score, share, count in rows:
-            axes.scatter(score, share, s=18 * np.log2(count + 1), color=DESK, zorder=3)
-            axes.annotate(str(count), (score, share), textcoords="offset points", xytext=(8, -8), fontsize=7)
+        for (name, each), colour in zip(judged.items(), COLOURS, strict=False):
+            rows = reliability(each)
+            scores, shares = [row[1] for row in rows], [row[2] for row in rows]
+            axes.plot(scores, shares, color=colour, linewidth=1, label=f"{name}: {calibration_error(each):.3f}")
+            axes.scatter(scores, shares, s=[12 * np.log2(row[3] + 2) for row in rows], color=colour, zorder=3)
         axes.set(xlim=(-0.03, 1.05), ylim=(-0.05, 1.05), xlabel="score", ylabel="share that are desks")
-        axes.set_title(f"Reliability, all photos (expected error {error:.3f}; counts beside)", loc="left")
+        axes.set_title("Reliability, all photos (expected error)", loc="left")
+        axes.legend(frameon=False, loc="upper left")
 
 
 def scores(judged: Judged, threshold: float, path: Path) -> None:
