@@ -98,12 +98,13 @@ def _train(photos: Dataset, options: argparse.Namespace, given: list[str]) -> No
 
 
 def _command(given: list[str]) -> str:
-    """The command line with the place of the data left out: it is a path of one machine."""
-    shown = list(given)
+    """The command line as anyone would give it: without the places of data, run and model on this machine."""
+    kept = [part for part in given if not part.startswith(("--data=", "--run=", "--out="))]
     for flag in ("--data", "--run", "--out"):
-        if flag in shown:
-            shown[shown.index(flag) + 1] = flag.removeprefix("--").upper()
-    return shlex.join(["python", "-m", "training", *shown])
+        if flag in kept:
+            at = kept.index(flag)
+            del kept[at : at + 2]
+    return shlex.join(["python", "-m", "training", kept[0], "--data", "FOLDER", *kept[1:]])
 
 
 def _evaluate(photos: Dataset, run: crossval.Run, plain: Pixels, trunk: FrozenTrunk, out: Path) -> None:

@@ -1,5 +1,8 @@
 """The start of training: ImageNet's weights in the right places, and a model that can be taken apart."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -63,3 +66,12 @@ def test_a_backbone_without_stages_says_which_setting_to_change() -> None:
     model = backbone.desk_model("test_resnet")
     with pytest.raises(ValueError, match="frozen_stages 0"):
         Trunk(model, 2)
+
+
+def test_the_served_module_needs_nothing_of_training() -> None:
+    script = (
+        "import sys, runners.desk_model\n"
+        "print({name.split('.')[0] for name in sys.modules} & {'sklearn', 'matplotlib', 'training', 'onnxruntime'})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
