@@ -26,14 +26,16 @@ try:
 except SettingsError as error:
     raise SystemExit(f"Deskterior does not start. {error}") from None
 API = create_app()
+ANSWER_WITHIN_S = max(SETTINGS.wait_max_s, 300) + 30
+"""Every wait has an end of its own before this one."""
 
 
 @bentoml.service(
     workers=SETTINGS.workers,
     http={"port": SETTINGS.port},
-    # The limits of BentoML answer in shapes of their own: Front limits, and each wait has its own end. This timeout is
-    # only longer than the longest of them, and short, because each request leaves a timer behind until it has passed.
-    traffic={"timeout": SETTINGS.wait_max_s + 60},
+    # The limits of BentoML answer in shapes of their own, so Front limits. This timeout is longer than Front's, and
+    # short, because each request leaves a timer behind until it has passed.
+    traffic={"timeout": ANSWER_WITHIN_S + 30},
     logging={"access": {"enabled": False}},
 )
 class Deskterior:
@@ -78,5 +80,9 @@ class Deskterior:
 
 
 Deskterior.add_asgi_middleware(
-    Front, api=API, body_max_bytes=SETTINGS.body_max_bytes, max_concurrency=SETTINGS.max_concurrency
+    Front,
+    api=API,
+    body_max_bytes=SETTINGS.body_max_bytes,
+    max_concurrency=SETTINGS.max_concurrency,
+    answer_within_s=ANSWER_WITHIN_S,
 )

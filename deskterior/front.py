@@ -1,7 +1,7 @@
 """The outermost layer of the HTTP surface, before any route: what must hold for every path.
 
-Spellings of a path, request ids, the body limit, early refusal under overload, and one shape for every error, also
-those of BentoML's own paths. What a path does is the routers' business.
+Spellings of a path, request ids, limits of size and time, early refusal under overload, and one shape for every error,
+also those of BentoML's own paths. What a path does is the routers' business.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
@@ -24,6 +25,7 @@ from deskterior.errors import (
     MethodNotAllowed,
     NotFound,
     Overloaded,
+    ServerError,
 )
 
 Message = MutableMapping[str, Any]
@@ -41,19 +43,51 @@ HEALTH_PATHS = frozenset({"/health", "/healthcheck"})
 ALWAYS_ANSWERED = BENTOML_PATHS | HEALTH_PATHS
 BODY_TIMEOUT_S = 30.0
 """A body of at most `body_max_bytes` that takes longer is a slow drip."""
+LOGGED_PATH = 200
+"""Characters of a path that are logged: it may have tens of thousands."""
+
+
+class RequestTimeout(ClientError):
+    status, slug, title = 408, "request-timeout", "The request took too long to arrive"
+
+
+class RequestCutOff(ClientError):
+    status, slug, title = 400, "request-cut-off", "The client hung up before the request was whole"
+
+
+class AnswerTimeout(ServerError):
+    status, slug, title = 504, "answer-timeout", "The service took too long to answer"
 
 
 class Front:
-    """ASGI middleware around BentoML's application that sends all but BentoML's own paths to `api`."""
+    """ASGI middleware around BentoML's application that sends all but BentoML's own paths to `api`.
 
-    def __init__(self, app: ASGIApp, api: ASGIApp, body_max_bytes: int, max_concurrency: int) -> None:
+    Args:
+        body_max_bytes: of a request, uploads excepted.
+        max_concurrency: requests of each kind (see `_kind`) answered at once.
+        answer_within_s: time for an answer to begin, if it is limited. BentoML's own limit must be longer: it answers
+            in a shape of its own.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        api: ASGIApp,
+        body_max_bytes: int,
+        max_concurrency: int,
+        answer_within_s: float | None = None,
+    ) -> None:
         self._bentoml = app
         self._api = api
         self._body_max_bytes = body_max_bytes
         self._max_concurrency = max_concurrency
-        self._in_flight = 0
+        self._answer_within_s = answer_within_s
+        self._in_flight: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await _refuse_websocket(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._bentoml(scope, receive, send)
             return
@@ -61,40 +95,52 @@ class Front:
         answer = _Answer(scope, send)
         started = time.perf_counter()
         with structlog.contextvars.bound_contextvars(request_id=answer.request_id):
-            self._in_flight += 1
             try:
-                await self._answer(scope, receive, answer)
+                async with asyncio.timeout(self._answer_within_s) as answer.deadline:
+                    await self._answer(scope, receive, answer)
+            except TimeoutError as error:
+                await answer.problem(AnswerTimeout() if answer.deadline.expired() else _crash(scope, error))
             except DeskteriorError as error:
                 await answer.problem(error)
-            except Exception:
-                log.exception("request.crashed", method=scope["method"], path=scope["path"])
-                await answer.problem(InternalError())
+            except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a problem
+                await answer.problem(_crash(scope, error))
             finally:
-                self._in_flight -= 1
                 if scope["path"] not in ALWAYS_ANSWERED:
                     log.info(
                         "request",
                         method=scope["method"],
-                        path=scope["path"],
+                        path=scope["path"][:LOGGED_PATH],
                         status=answer.status,
                         ms=round((time.perf_counter() - started) * 1000, 1),
                     )
 
     async def _answer(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         path = scope["path"]
-        if path not in ALWAYS_ANSWERED and self._in_flight > self._max_concurrency:
-            raise Overloaded("The service answers as many requests as it can; try again shortly", retry_after=1)
         if path in BENTOML_PATHS:
             await self._bentoml(scope, receive, answer.send)
             return
-        if not path.startswith("/files/"):  # an upload streams its body, with a limit of its own
+        kind = _kind(path)
+        self._refuse_overload(kind)
+        if kind != "transfer":  # an upload streams its body, with a limit of its own
             receive = await self._read_body(scope, receive)
+            self._refuse_overload(kind)  # only now is there work: whoever drips a body takes nobody's place
         scope["state"] = {**scope.get("state", {}), "request_id": answer.request_id}
-        await self._api(scope, receive, answer.send)
+        self._in_flight[kind] += 1
+        try:
+            await self._api(scope, receive, answer.send)
+        finally:
+            self._in_flight[kind] -= 1
+
+    def _refuse_overload(self, kind: str) -> None:
+        if kind != "health" and self._in_flight[kind] >= self._max_concurrency:
+            raise Overloaded("The service answers as many requests as it can; try again shortly", retry_after=1)
 
     async def _read_body(self, scope: Scope, receive: Receive) -> Receive:
         """Read the whole body, at most `body_max_bytes`, and return a `receive` that gives it again."""
         too_large = f"The body is over {self._body_max_bytes} bytes"
+        if (encoding := _header(scope, b"content-encoding") or "identity").lower() != "identity":
+            wrong = {"field": "content-encoding", "message": "must be left out: the body is read as it is"}
+            raise Invalid(f"A body packed by {encoding[:20]} is not read; send it as it is", errors=[wrong])
         length = _header(scope, b"content-length")
         if length and length.isdigit() and int(length) > self._body_max_bytes:
             raise BodyTooLarge(too_large)
@@ -105,10 +151,9 @@ class Front:
                 while more:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        more = False
-                    else:
-                        body += message.get("body", b"")
-                        more = message.get("more_body", False)
+                        raise RequestCutOff
+                    body += message.get("body", b"")
+                    more = message.get("more_body", False)
                     if len(body) > self._body_max_bytes:
                         raise BodyTooLarge(too_large)
         except TimeoutError:
@@ -121,44 +166,73 @@ class Front:
         return again
 
 
-class RequestTimeout(ClientError):
-    status, slug, title = 408, "request-timeout", "The request took too long to arrive"
-
-
 class _Answer:
     """The way back: adds the request id, and turns an error of any other shape into a problem."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.status = 0
+        self.deadline = asyncio.timeout(None)
         self.request_id = telemetry.request_id(_header(scope, b"x-request-id"))
         self._send = send
         self._head = scope["method"] == "HEAD"
-        self._foreign = False
+        self._told = False  # a problem
         self._health = scope["path"] in HEALTH_PATHS  # its 503 says which check failed, in a shape of its own
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             kind = dict(message.get("headers", [])).get(b"content-type", b"")
             if message["status"] >= 400 and not kind.startswith(b"application/problem+json") and not self._health:
-                self._foreign = True
                 allow = [(name, value) for name, value in message.get("headers", []) if name == b"allow"]
                 await self.problem(of_status(message["status"]), allow)
                 return
+            self.deadline.reschedule(None)  # it begins, and may go on: a stream of events, a picture
             self.status = message["status"]
             message["headers"] = [*message.get("headers", []), (b"x-request-id", self.request_id.encode())]
-        elif self._foreign:
+        elif self._told:
             return
         await self._send(message)
 
     async def problem(self, error: DeskteriorError, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Answer with `error`. An answer that is under way is cut off instead, so that nobody takes it for whole."""
+        if self._told:
+            return  # the framework answers 500 to a crash, and raises it then
         if self.status:
             raise ConnectionAbortedError("the answer had begun when the request failed")
         head, body = problem_response(error, self.request_id)
-        self.status = error.status
+        self.status, self._told = error.status, True
         fields = [*head, *headers, (b"x-request-id", self.request_id.encode())]
         await self._send({"type": "http.response.start", "status": self.status, "headers": fields})
         await self._send({"type": "http.response.body", "body": b"" if self._head else body})
+
+
+async def _refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
+    """There are none here; the answer has the one shape where the server can give it."""
+    await receive()
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close"})
+        return
+    request_id = telemetry.request_id(_header(scope, b"x-request-id"))
+    headers, body = problem_response(NotFound("There are no WebSockets here; see /docs"), request_id)
+    headers.append((b"x-request-id", request_id.encode()))
+    await send({"type": "websocket.http.response.start", "status": NotFound.status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})
+
+
+def _kind(path: str) -> str:
+    """Whose place a request takes. Those that others may hold up for minutes never keep out the quick ones.
+
+    `wait` is for outside services, `transfer` at the client's own pace, `health` is always answered.
+    """
+    if path in HEALTH_PATHS:
+        return "health"
+    if path.startswith("/files/"):
+        return "transfer"
+    return "wait" if path.startswith(("/v1/", "/v2/")) or path.endswith("/events") else "quick"
+
+
+def _crash(scope: Scope, error: Exception) -> InternalError:
+    log.error("request.crashed", method=scope["method"], path=scope["path"][:LOGGED_PATH], exc_info=error)
+    return InternalError()
 
 
 def problem_response(error: DeskteriorError, request_id: str | None) -> tuple[list[tuple[bytes, bytes]], bytes]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
 import pytest
@@ -11,7 +11,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from deskterior.front import Front
+from deskterior.front import Front, _Answer
+
+Receive = Callable[[], Awaitable[dict[str, object]]]
 
 
 class Hold:
@@ -35,6 +37,9 @@ def inner(held: Hold | None = None) -> Starlette:
         await held.gate.wait()
         return JSONResponse({})
 
+    async def timeout(_: Request) -> JSONResponse:
+        raise TimeoutError("secret inside")
+
     async def plain(request: Request) -> PlainTextResponse:
         return PlainTextResponse("upstream secret", int(request.path_params["status"]))
 
@@ -54,6 +59,8 @@ def inner(held: Hold | None = None) -> Starlette:
             Route("/v1/generate", echo, methods=["POST"]),
             Route("/crash", crash),
             Route("/hold", hold),
+            Route("/v1/hold", hold),
+            Route("/timeout", timeout),
             Route("/half", half),
             Route("/health", plain_ok),
             Route("/plain/{status}", plain),
@@ -108,6 +115,7 @@ async def test_generated_is_generate(http: httpx.AsyncClient, path: str) -> None
         ("GET", "/app/routers", 404, "not-found"),
         ("GET", "/echo", 405, "method-not-allowed"),
         ("GET", "/crash", 500, "internal"),
+        ("GET", "/timeout", 500, "internal"),
         ("GET", "/plain/400", 422, "validation"),
         ("GET", "/plain/418", 418, "bad-request"),
         ("GET", "/plain/429", 503, "overloaded"),
@@ -166,6 +174,118 @@ async def test_beyond_the_limit_requests_are_refused_at_once_and_health_still_an
         hold.gate.set()
         assert [answer.status_code for answer in await asyncio.gather(*held)] == [200, 200]
         assert (await http.get("/nowhere")).status_code == 404
+
+
+async def test_those_who_wait_for_outside_services_never_keep_out_the_quick() -> None:
+    hold = Hold()
+    async with client(Front(bentoml(), api=inner(hold), body_max_bytes=1024, max_concurrency=1)) as http:
+        waiting = asyncio.create_task(http.get("/v1/hold"))
+        await hold.entered.acquire()
+        assert is_problem(await http.get("/v1/hold"), 503, "overloaded")
+        assert (await http.post("/echo")).status_code == 200
+        hold.gate.set()
+        assert (await waiting).status_code == 200
+
+
+async def test_a_body_that_drips_takes_nobodys_place() -> None:
+    dripping, whole = asyncio.Event(), asyncio.Event()
+
+    async def drip() -> AsyncIterator[bytes]:
+        yield b"a"
+        dripping.set()
+        await whole.wait()
+        yield b"b"
+
+    async def receive() -> dict[str, object]:
+        chunk = await anext(chunks, None)
+        return {"type": "http.request", "body": chunk or b"", "more_body": chunk is not None}
+
+    chunks, front = drip(), Front(bentoml(), api=inner(), body_max_bytes=1024, max_concurrency=1)
+    slow = asyncio.create_task(ask(front, "POST", "/echo", receive))
+    await dripping.wait()
+    async with client(front) as http:
+        assert (await http.post("/echo")).status_code == 200
+    whole.set()
+    assert (await slow)[0]["status"] == 200
+
+
+async def test_a_body_that_was_cut_off_is_no_request() -> None:
+    messages: list[dict[str, object]] = [
+        {"type": "http.disconnect"},
+        {"type": "http.request", "body": b"{}", "more_body": True},
+    ]
+
+    async def receive() -> dict[str, object]:
+        return messages.pop()
+
+    start, body = await ask(
+        Front(bentoml(), api=inner(), body_max_bytes=9, max_concurrency=9), "POST", "/echo", receive
+    )
+    assert start["status"] == 400
+    assert b"request-cut-off" in body["body"]  # type: ignore[operator]
+
+
+async def test_an_answer_that_does_not_begin_in_time_is_a_problem() -> None:
+    front = Front(bentoml(), api=inner(Hold()), body_max_bytes=1024, max_concurrency=9, answer_within_s=0.01)
+    async with client(front) as http:
+        assert is_problem(await http.get("/hold"), 504, "answer-timeout")
+
+
+async def test_an_answer_that_has_begun_may_go_on() -> None:
+    async def send(_: object) -> None:
+        pass
+
+    answer = _Answer({"method": "GET", "path": "/tasks/1/events", "headers": []}, send)
+    async with asyncio.timeout(1000) as answer.deadline:
+        await answer.send({"type": "http.response.start", "status": 200, "headers": []})
+        assert answer.deadline.when() is None
+
+
+async def test_a_packed_body_is_refused_by_name(http: httpx.AsyncClient) -> None:
+    answer = await http.post("/echo", content=b"\x1f\x8b", headers={"Content-Encoding": "gzip"})
+    assert is_problem(answer, 422, "validation")
+    assert answer.json()["errors"][0]["field"] == "content-encoding"
+
+
+async def test_a_crash_is_told_once_and_does_not_end_the_connection() -> None:
+    sent = await ask(Front(bentoml(), api=inner(), body_max_bytes=9, max_concurrency=9), "GET", "/crash")
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+
+
+async def test_a_websocket_is_refused_in_the_one_shape() -> None:
+    sent: list[dict[str, object]] = []
+
+    async def receive() -> dict[str, object]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: dict[str, object]) -> None:
+        sent.append(message)
+
+    scope = {"type": "websocket", "path": "/classify", "headers": [], "extensions": {"websocket.http.response": {}}}
+    front = Front(bentoml(), api=inner(), body_max_bytes=9, max_concurrency=9)
+    await front(scope, receive, send)  # type: ignore[arg-type]
+    start, body = sent
+    assert start["status"] == 404
+    assert dict(start["headers"])[b"content-type"] == b"application/problem+json"  # type: ignore[call-overload]
+    assert json.loads(body["body"])["request_id"]  # type: ignore[arg-type]
+
+
+async def ask(front: Front, method: str, path: str, receive: Receive | None = None) -> list[dict[str, object]]:
+    """What the front sends to a client that neither says more nor goes, unless `receive` is given."""
+    sent: list[dict[str, object]] = []
+    body = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def no_more() -> dict[str, object]:
+        if not body:
+            await asyncio.Event().wait()
+        return body.pop()
+
+    async def send(message: dict[str, object]) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": method, "path": path, "headers": [], "query_string": b""}
+    await front(scope, receive or no_more, send)  # type: ignore[arg-type]
+    return sent
 
 
 async def test_an_answer_that_breaks_half_way_is_cut_off_not_ended() -> None:
