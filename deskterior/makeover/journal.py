@@ -153,9 +153,7 @@ class Journal:
             recent = connection.execute(paid).scalars().all()
             if len(recent) >= self._per_minute:
                 return min(1.0, max(0.05, float(recent[-1]) - since))
-        mine = tasks.update().where(tasks.c.id == run.task.id, tasks.c.token == run.token, tasks.c.status == "running")
-        if connection.execute(mine.values(version=tasks.c.version + 1)).rowcount != 1:
-            raise Superseded
+        _touch(connection, run)
         connection.execute(
             stages.insert().values(
                 task_id=run.task.id,
@@ -203,12 +201,20 @@ class Journal:
         self._changed(run.task.id)
 
     async def note(self, run: Run, stage: str, result: str) -> None:
-        """Write down the result of something that is no stage of its own to the outside, and free."""
+        """Write down the result of something that is no stage of its own to the outside, and free.
+
+        Raises:
+            Superseded: the task was cancelled, or another run has it.
+        """
         now = self._clock()
         row = {"task_id": run.task.id, "stage": stage, "number": 1, "attempt": run.task.attempts, "state": "done"}
-        await self._database.execute(
-            stages.insert().values(started_at=now, ended_at=now, usd=0.0, result=result, **row)
-        )
+
+        def note(connection: sa.Connection) -> None:
+            _touch(connection, run)
+            connection.execute(stages.delete().where(stages.c.task_id == run.task.id, stages.c.stage == stage))
+            connection.execute(stages.insert().values(started_at=now, ended_at=now, usd=0.0, result=result, **row))
+
+        await self._database.write(note)
         run.done[stage] = result
 
     async def finish(self, run: Run, error: DeskteriorError | None, *, tell: bool) -> str | None:
@@ -257,3 +263,10 @@ class Journal:
                 log.warning("journal.retrying", internal=error.internal)
             await asyncio.sleep(pause)
             pause = min(pause * 2, 5.0)
+
+
+def _touch(connection: sa.Connection, run: Run) -> None:
+    """Count a change of the task. Raises Superseded when it is not this run's any more."""
+    mine = tasks.update().where(tasks.c.id == run.task.id, tasks.c.token == run.token, tasks.c.status == "running")
+    if connection.execute(mine.values(version=tasks.c.version + 1)).rowcount != 1:
+        raise Superseded

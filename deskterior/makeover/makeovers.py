@@ -19,6 +19,7 @@ from deskterior.jobs.database import Database
 from deskterior.jobs.engine import Engine, Job
 from deskterior.makeover.delivery import Delivery, Sender, Terms
 from deskterior.makeover.describe import Describe
+from deskterior.makeover.drafts import Drafts
 from deskterior.makeover.journal import Journal
 from deskterior.makeover.photo import Desk, Kept, Photos, TakePhoto
 from deskterior.makeover.prompts import Prompts
@@ -110,6 +111,7 @@ class Makeovers:
             outfit.photos, outfit.storage, outfit.desk, outfit.desk_threshold if settings.require_desk else None
         )
         self._suggest = Suggest(self._database, cap, photo, outfit.vision, self._expected.describe)
+        drafts = Drafts(database)
         places = asyncio.Semaphore(settings.render_concurrency)
         stages = Stages(
             photo=photo,
@@ -118,6 +120,7 @@ class Makeovers:
                 kind: Render(
                     model,
                     outfit.storage,
+                    drafts,
                     outfit.prompts,
                     expected=self._expected.render if kind == "v1" else None,
                     allowed=settings.image_attempts,
@@ -126,7 +129,7 @@ class Makeovers:
                 for kind, model in outfit.images.items()
             },
             shop=Shop(outfit.search),
-            publish=Publish(outfit.storage),
+            publish=Publish(outfit.storage, drafts),
         )
         makeover = Makeover(journal, stages, self._delivery, outfit.prompts.version)
         self._engine = Engine(

@@ -1,4 +1,4 @@
-"""Publish: the picture can be reached and, with the products, is the result."""
+"""Publish: the picture is in storage and can be reached; with the products it is the result."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 from pydantic import BaseModel
 
 from deskterior.errors import StorageFailed
+from deskterior.makeover.drafts import Drafts
 from deskterior.makeover.journal import Journal, Run
 from deskterior.makeover.render import Picture
 from deskterior.makeover.shop import Basket
@@ -25,27 +26,35 @@ class Published(BaseModel):
 
 
 class Publish:
-    def __init__(self, storage: Storage, pauses_s: tuple[float, ...] = PAUSES_S) -> None:
+    def __init__(self, storage: Storage, drafts: Drafts, pauses_s: tuple[float, ...] = PAUSES_S) -> None:
         self._storage = storage
+        self._drafts = drafts
         self._pauses_s = pauses_s
 
     async def __call__(self, run: Run, journal: Journal, picture: Picture, basket: Basket) -> None:
-        """Raises StorageFailed when no link can be made for the picture."""
+        """Raises StorageFailed when the picture cannot be stored, or no link to it can be made; it is not lost."""
         if "publish" in run.done:
             return
         number = await journal.begin(run, "publish")
         try:
-            await self._link(picture.key)
+            await self._store(picture.key)
         except StorageFailed:
             await journal.failed(run, "publish", number)
             raise
         published = Published(key=picture.key, products=basket.products, warnings=basket.problems)
         await journal.done(run, "publish", number, published.model_dump_json())
 
-    async def _link(self, key: str) -> str:
-        for pause in self._pauses_s:
+    async def _store(self, key: str) -> None:
+        draft = await self._drafts.get(key)
+        for pause in (*self._pauses_s, None):
             try:
-                return await self._storage.url(key)
+                if draft is not None:
+                    await self._storage.put_at(key, draft)
+                await self._storage.url(key)
+                break
             except StorageFailed:
+                if pause is None:
+                    raise
                 await asyncio.sleep(pause)
-        return await self._storage.url(key)
+        if draft is not None:
+            await self._drafts.delete(key)

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from deskterior.errors import IdempotencyConflict, Invalid, NotFound, TaskFinished, TaskNotFinished
 from deskterior.jobs.database import Database
 from deskterior.makeover.spending import SpendingCap
-from deskterior.makeover.tables import UNFINISHED, CallbackRow, StageRow, TaskRow, callbacks, stages, tasks
+from deskterior.makeover.tables import UNFINISHED, CallbackRow, StageRow, TaskRow, callbacks, drafts, stages, tasks
 from deskterior.schemas import GenerateRequest, TaskState
 
 CREATE_LOCK = 77_002
@@ -202,6 +202,7 @@ class Register:
             connection.execute(callbacks.delete().where(callbacks.c.task_id == task_id))
             connection.execute(stages.delete().where(stages.c.task_id == task_id, stages.c.usd == 0))
             connection.execute(stages.update().where(stages.c.task_id == task_id).values(result=None))
+            connection.execute(drafts.delete().where(drafts.c.task_id == task_id))
             connection.execute(tasks.delete().where(tasks.c.id == task_id))
             return task
 

@@ -1,7 +1,7 @@
-"""Render: the image model draws the desk restyled, and the picture goes into storage before anything else is done.
+"""Render: the image model draws the desk restyled, and the picture is kept before anything else is done.
 
 The picture is the dearest thing here. It is kept under a key that is known before the call, so that a process that dies
-right after keeping it does not buy it again.
+right after keeping it does not buy it again; while the storage is away, as a draft.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import structlog
 from pydantic import BaseModel
 
 from deskterior.errors import NotFound, StorageFailed
+from deskterior.jobs.database import DatabaseAway
+from deskterior.makeover.drafts import Drafts
 from deskterior.makeover.journal import Journal, Run
 from deskterior.makeover.paid import Bought, Lost, buy
 from deskterior.makeover.prompts import Prompts
@@ -22,8 +24,8 @@ from deskterior.storage import Storage, key_for
 log = structlog.get_logger(__name__)
 
 PICTURE_TYPES = ("image/png", "image/jpeg", "image/webp")
-KEEP_PAUSES_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""Between tries to keep a picture that was paid for."""
+KEEP_PAUSES_S = (0.2, 1.0)
+"""Between tries to store a picture, before it is kept as a draft."""
 
 
 class Picture(BaseModel):
@@ -38,6 +40,7 @@ class Render:
         self,
         model: ImageModel,
         storage: Storage,
+        drafts: Drafts,
         prompts: Prompts,
         *,
         expected: CostItem | None,
@@ -47,6 +50,7 @@ class Render:
     ) -> None:
         self._model = model
         self._storage = storage
+        self._drafts = drafts
         self._prompts = prompts
         self._expected = expected
         self._allowed = allowed
@@ -54,7 +58,7 @@ class Render:
         self._keep_pauses_s = keep_pauses_s
 
     async def __call__(self, run: Run, journal: Journal, photo: bytes, description: Description) -> Picture:
-        """Raises as `buy`, and StorageFailed when the picture could not be kept."""
+        """Raises as `buy`."""
         done = run.done.get("render") or await self._kept_before_the_end(run, journal)
         if done is None:
             concept = Concept(run.task.concept)
@@ -64,8 +68,8 @@ class Render:
                 drawn = await self._model.draw(prompt, photo, concept)
                 key = key_for("results", f"{run.task.id}.{number}", drawn.content_type)
                 try:
-                    await self._keep(key, drawn.image)
-                except StorageFailed as error:
+                    await self._keep(run, key, drawn.image)
+                except DatabaseAway as error:
                     raise Lost(drawn.cost, error) from error
                 return Bought(Picture(key=key, revised_prompt=drawn.revised_prompt).model_dump_json(), drawn.cost)
 
@@ -74,13 +78,11 @@ class Render:
         return Picture.model_validate_json(done)
 
     async def _kept_before_the_end(self, run: Run, journal: Journal) -> str | None:
-        """The picture of an interrupted call that got as far as storage, if there is one."""
+        """The picture of an interrupted call that got as far as being kept, if there is one."""
         for interrupted in run.calls.get("render", []):
             for content_type in PICTURE_TYPES if interrupted.state == "interrupted" else ():
                 key = key_for("results", f"{run.task.id}.{interrupted.number}", content_type)
-                try:
-                    await self._storage.get(key)
-                except NotFound:
+                if not await self._is_kept(key):
                     continue
                 log.info("render.found", number=interrupted.number)
                 result = Picture(key=key).model_dump_json()
@@ -88,13 +90,19 @@ class Render:
                 return result
         return None
 
-    async def _keep(self, key: str, image: bytes) -> None:
-        for pause in (*self._keep_pauses_s, None):
+    async def _is_kept(self, key: str) -> bool:
+        try:
+            await self._storage.get(key)
+        except NotFound:
+            return await self._drafts.get(key) is not None
+        return True
+
+    async def _keep(self, run: Run, key: str, image: bytes) -> None:
+        for pause in (*self._keep_pauses_s, 0.0):
             try:
-                return await self._storage.put_at(key, image)
+                await self._storage.put_at(key, image)
+                return
             except StorageFailed as error:
-                if pause is None:
-                    raise
-                log.warning("render.keep_again", internal=error.internal or error.detail)
+                log.warning("render.not_stored", internal=error.internal or error.detail)
             await asyncio.sleep(pause)
-        return None
+        await self._drafts.put(run.task.id, key, image)

@@ -75,6 +75,14 @@ callbacks = sa.Table(
     sa.Index("callbacks_due", "status", "due_at"),
 )
 
+drafts = sa.Table(
+    "drafts",
+    metadata,
+    sa.Column("key", sa.String(200), primary_key=True),
+    sa.Column("task_id", sa.String(32), nullable=False, index=True),
+    sa.Column("image", sa.LargeBinary, nullable=False),
+)
+
 UNFINISHED = ("queued", "running")
 
 

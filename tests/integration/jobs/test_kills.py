@@ -23,7 +23,7 @@ POINTS = [
     "after claim",
     "fetch answered",
     "keep answered",
-    "after execute",  # the photo is noted
+    "after note",
     "after begin",
     "describe sent",
     "describe answered",

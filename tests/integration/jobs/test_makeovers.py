@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+import sqlalchemy as sa
 
 from deskterior.callbacks import Delivered, TryAgain
 from deskterior.errors import (
@@ -27,6 +28,7 @@ from deskterior.errors import (
 )
 from deskterior.makeover.makeovers import StageEvent
 from deskterior.makeover.register import Origin
+from deskterior.makeover.tables import drafts
 from deskterior.schemas import Concept, CostItem, GenerateRequest, Task, TaskStatus
 from tests.integration.jobs.house import House, open_house
 from tests.integration.jobs.stand_ins import DESK, Faults, until
@@ -176,6 +178,26 @@ class TestFailureStaysWhereItIs:
 
         assert task.status == "succeeded"
         assert house.count("render") == 1
+
+    async def test_a_storage_that_stays_away_fails_the_task_and_the_retry_buys_nothing_again(
+        self, house: House
+    ) -> None:
+        house.faults.keep = [None, *[StorageFailed("The picture store does not answer")] * 7]
+
+        task = await house.made()
+
+        assert task.error is not None
+        assert (task.error.type, task.stage) == ("/problems/storage-failed", "publish")
+        assert task.cost.total == pytest.approx(0.05)
+
+        await house.makeovers.retry(task.id)
+        again = await house.ended(task.id)
+        assert again.status == "succeeded"
+        assert again.result is not None
+        assert house.count("describe") == house.count("render") == 1
+        assert again.cost.total == pytest.approx(0.05)
+        left = await house.database.read(lambda c: c.execute(sa.select(drafts.c.key)).all())
+        assert left == []
 
     async def test_a_mistake_of_ours_is_an_internal_error_and_counted_as_if_billed(self, house: House) -> None:
         house.faults.render = [ZeroDivisionError("secret")]
@@ -335,6 +357,20 @@ class TestCancel:
 
         held.set()
         assert first.status == second.status == "cancelled"
+
+    async def test_while_the_photo_is_fetched_and_retried_at_once_it_is_made_once(self, house: House) -> None:
+        held = asyncio.Event()
+        house.faults.before["fetch"] = held.wait  # type: ignore[assignment]
+        task = await house.makeovers.start(GenerateRequest(image_url=DESK))
+        for _ in range(3):
+            await house.makeovers.cancel(task.id)
+            await house.makeovers.retry(task.id)
+        held.set()
+
+        again = await house.ended(task.id)
+
+        assert (again.status, again.attempts) == ("succeeded", 4)
+        assert house.count("describe") == house.count("render") == 1
 
     async def test_what_has_finished_cannot_be_cancelled(self, house: House) -> None:
         task = await house.made()
