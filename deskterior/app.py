@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -43,14 +44,15 @@ def create_app() -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
     )
     for module in (classify, generate, tasks, uploads, files, healthcheck, info):
         app.include_router(module.router)
     app.add_exception_handler(DeskteriorError, _deskterior_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
-    app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
-    _document_problems(app)
+    app.add_api_route("/", lambda: RedirectResponse("docs"), include_in_schema=False)
+    _document_truly(app)
     _serve_docs(app)
     return app
 
@@ -69,16 +71,32 @@ async def _deskterior_error(request: Request, error: Exception) -> Response:
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    fields = [{"field": _field(item["loc"]), "message": str(item["msg"])} for item in error.errors()]
+    fields = [_wrong_field(item) for item in error.errors()]
+    if isinstance(error.body, bytes) and error.body:  # FastAPI parses what says that it is JSON, and nothing else
+        fields = [{"field": "content-type", "message": "must be application/json"}]
     named = "; ".join(f"{item['field']}: {item['message']}" for item in fields[:5])
     return _answer(request, Invalid(named or "The request does not fit the schema", errors=fields))
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    response = _answer(request, of_status(error.status_code, str(error.detail)))
+    # 400 is what FastAPI says of a body that is no text, or nests too deep, or has numbers of thousands of digits.
+    detail = "The body cannot be read as JSON in UTF-8" if error.status_code == 400 else str(error.detail)
+    response = _answer(request, of_status(error.status_code, detail))
     response.headers.update({name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"})
     return response
+
+
+def _wrong_field(item: dict[str, Any]) -> dict[str, str]:
+    """What pydantic says of a field, in words for somebody who sees neither the code nor its types."""
+    match item["type"]:
+        case "json_invalid":
+            message = f"is not JSON: {item['ctx']['error']} (at character {item['loc'][-1]})"
+        case "model_attributes_type" | "dict_type":
+            message = "must be a JSON object"
+        case _:
+            message = str(item["msg"])
+    return {"field": _field(item["loc"]), "message": message}
 
 
 def _field(where: tuple[int | str, ...]) -> str:
@@ -88,39 +106,62 @@ def _field(where: tuple[int | str, ...]) -> str:
 
 
 def _serve_docs(app: FastAPI) -> None:
-    """`/docs` with the Swagger UI that BentoML carries, so that it works where no other network is reached."""
+    """`/docs` with the Swagger UI that BentoML carries, so that it works where no other network is reached.
+
+    Its addresses are relative: a gateway may let nothing through but the prefix.
+    """
     package = Path(str(find_spec("bentoml").origin)).parent  # type: ignore[union-attr]
     app.mount("/docs/assets", StaticFiles(directory=package / "_internal" / "server" / "static_content"))
 
     async def docs() -> HTMLResponse:
         return get_swagger_ui_html(
-            openapi_url="/openapi.json",
+            openapi_url="openapi.json",
             title=app.title,
-            swagger_js_url="/docs/assets/swagger-ui-bundle.js",
-            swagger_css_url="/docs/assets/swagger-ui.css",
-            swagger_favicon_url="/docs/assets/favicon-light-32x32.png",
+            swagger_js_url="docs/assets/swagger-ui-bundle.js",
+            swagger_css_url="docs/assets/swagger-ui.css",
+            swagger_favicon_url="docs/assets/favicon-light-32x32.png",
         )
 
     app.add_api_route("/docs", docs, include_in_schema=False)
 
 
-def _document_problems(app: FastAPI) -> None:
-    """Say in the OpenAPI document what is true: problems have their own media type, and 422 is one of them."""
+def _document_truly(app: FastAPI) -> None:
+    """Say in the OpenAPI document what is true, where FastAPI does not.
+
+    Problems have their own media type, and 422 is one of them; the 503 of the health check is none. What HEAD answers
+    follows from GET, and BentoML's own paths are there too.
+    """
     made = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema:
             return app.openapi_schema
-        schema = made()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Duplicate Operation ID")  # of the HEADs that are dropped here
+            schema = made()
         for path in schema["paths"].values():
+            path.pop("head", None)
             for operation in path.values():
                 operation["responses"].pop("422", None)
-                for status, response in operation["responses"].items():
-                    if status[0] in "45" and (content := response.get("content", {})).get("application/json"):
+                for response in operation["responses"].values():
+                    content = response.get("content", {})
+                    if content.get("application/json", {}).get("schema") == _PROBLEM:
                         content["application/problem+json"] = content.pop("application/json")
         for unused in ("HTTPValidationError", "ValidationError"):
             schema["components"]["schemas"].pop(unused, None)
+        schema["paths"] |= {path: _bentoml_path(path, summary) for path, summary in _BENTOML.items()}
         app.openapi_schema = schema
         return schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+_PROBLEM = {"$ref": "#/components/schemas/Problem"}
+_BENTOML = {"/livez": "Is the process alive?", "/readyz": "Has it started?", "/metrics": "Figures for Prometheus"}
+
+
+def _bentoml_path(path: str, summary: str) -> dict[str, Any]:
+    problem = {"description": "Not so.", "content": {"application/problem+json": {"schema": _PROBLEM}}}
+    fine = {"description": "It is so.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    operation = {"operationId": path.strip("/"), "tags": ["health"], "summary": summary}
+    return {"get": operation | {"responses": {"200": fine, "5XX": problem}}}

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 PhotoUrl = Annotated[
     str,
@@ -17,6 +17,23 @@ PhotoUrl = Annotated[
         examples=["https://example.com/desk.jpg"],
     ),
 ]
+
+
+_MOUSE: JsonValue = {
+    "title": "앱코 무소음 무선 마우스",
+    "price": "21990",
+    "mall": "네이버",
+    "link": "https://search.shopping.naver.com/catalog/1",
+    "image": "https://shopping-phinf.pstatic.net/main_1/1.jpg",
+    "main_category": "마우스",
+    "sub_category": "유선마우스",
+}
+"""A product as the documentation shows one."""
+
+
+def _example(**fields: JsonValue) -> ConfigDict:
+    """What the documentation shows of a model."""
+    return ConfigDict(json_schema_extra={"examples": [fields]})
 
 
 class Concept(StrEnum):
@@ -36,23 +53,36 @@ class Wire(BaseModel):
 
 
 class ClassifyRequest(Wire):
+    model_config = _example(initial_image_url="https://example.com/desk.jpg", concept="OIL")
+
     initial_image_url: PhotoUrl
     concept: Concept | None = None
     """The style for the makeover that may follow."""
 
 
 class TaskStatus(Wire):
+    model_config = _example(initial_image_url="https://example.com/desk.jpg", classify=True)
+
     initial_image_url: str
     classify: bool = Field(description="Whether the photo shows a desk.")
 
 
 class GenerateRequest(Wire):
+    model_config = _example(image_url="https://example.com/desk.jpg", concept="CARTOON")
+
     image_url: PhotoUrl
     concept: Concept = Concept.BASIC
 
 
 class Description(Wire):
     """What the vision model says of a desk."""
+
+    model_config = _example(
+        prompt="The same desk with a walnut top, warm lamp light and a plant beside the monitor",
+        keywords=["마우스", "모니터 조명"],
+        tags=["warm", "minimal"],
+        mood="calm",
+    )
 
     prompt: str
     keywords: list[str]
@@ -76,6 +106,12 @@ class Product(Wire):
 
 
 class PromptResponse(Wire):
+    model_config = _example(
+        initial_image_url="https://example.com/desk.jpg",
+        processed_image_url="https://example.com/files/results/1.png",
+        products=[{"keyword": "마우스", "details": [_MOUSE]}],
+    )
+
     initial_image_url: str
     processed_image_url: str
     products: list[Product]
@@ -88,6 +124,14 @@ class FieldError(Wire):
 
 class Problem(Wire):
     """An error (RFC 9457, `application/problem+json`)."""
+
+    model_config = _example(
+        type="/problems/photo-unreachable",
+        title="The photo could not be fetched",
+        status=422,
+        detail="The photo's host answered 404 where 200 was expected",
+        request_id="5be7465c18c74e859e3e514e7fc2ed3a",
+    )
 
     type: str = Field(examples=["/problems/photo-unreadable"])
     title: str

@@ -89,7 +89,12 @@ def _threshold(settings: Settings, desk: DeskClient) -> float:
     return desk.info.threshold if settings.desk_threshold is None else settings.desk_threshold
 
 
-def services(request: Request) -> Services:
-    """The services of the application that a request reached (a FastAPI dependency)."""
+def services_of(request: Request) -> Services:
+    """The services of the application that a request reached."""
     found: Services = request.app.state.services
     return found
+
+
+async def services(request: Request) -> Services:
+    """`services_of` as a FastAPI dependency; asynchronous, because others each take a trip to a thread."""
+    return services_of(request)

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from deskterior.errors import Invalid, NotFound, PhotoTooLarge, PhotoTypeUnsupported
-from deskterior.services import services
+from deskterior.services import services_of
 from deskterior.storage import Links, LocalStorage, Storage, StoredFile, content_type_of, request_base
 
 router = APIRouter(prefix="/files", tags=["uploads"])
@@ -77,7 +77,7 @@ async def upload(
 
 
 def _own(request: Request) -> tuple[Storage, Links]:
-    storage: Storage = services(request).storage
+    storage: Storage = services_of(request).storage
     if storage.links is None:
         raise NotFound("Pictures are served by the picture store itself")
     return storage, storage.links

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Response
 
@@ -19,10 +19,11 @@ CHECK_TIMEOUT_S = 3.0
 """The load balancer gives up after 5 s."""
 
 
-@router.api_route(
-    "/health", methods=["GET", "HEAD"], summary="Can the service do its work?", responses={503: {"model": Health}}
-)
-@router.api_route("/healthcheck", methods=["GET", "HEAD"], include_in_schema=False)
+_UNHEALTHY: dict[int | str, dict[str, Any]] = {503: {"model": Health, "description": "It cannot; `checks` says why."}}
+
+
+@router.api_route("/health", methods=["GET", "HEAD"], summary="Can the service do its work?", responses=_UNHEALTHY)
+@router.api_route("/healthcheck", methods=["GET", "HEAD"], summary="The same", name="healthcheck", responses=_UNHEALTHY)
 async def health(response: Response, to: Annotated[Services, Depends(services)]) -> Health:
     """Run the model, ask the GPU where there is one, and the job store."""
     checks: dict[str, Callable[[], Awaitable[str]]] = {

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from deskterior.errors import PhotoTooLarge
 from deskterior.routers.files import remember_base
 from deskterior.schemas import Upload, UploadRequest
-from deskterior.services import services
+from deskterior.services import services_of
 
 router = APIRouter(tags=["uploads"], dependencies=[Depends(remember_base)])
 
@@ -18,7 +18,7 @@ async def presign(upload: UploadRequest, request: Request) -> Upload:
 
     The photo must have exactly the type and size that were said here.
     """
-    to = services(request)
+    to = services_of(request)
     limit = to.settings.photo_max_bytes
     if upload.size > limit:
         raise PhotoTooLarge(f"A photo may have {limit} bytes, not {upload.size}")
