@@ -27,6 +27,7 @@ SCHEMA_LOCK = 77_001
 """Advisory lock on Postgres: one process makes the tables, the others wait."""
 BUSY_MS = 30_000
 POOL = 8
+"""Connections to Postgres: so many for us, and as many for DBOS, in each process."""
 
 
 class DatabaseError(SettingsError):

@@ -22,7 +22,7 @@ import structlog
 from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID
 
 from deskterior.errors import Overloaded
-from deskterior.jobs.database import Database
+from deskterior.jobs.database import POOL, Database
 from deskterior.jobs.executors import Executors
 from deskterior.jobs.takeover import Takeover
 
@@ -100,7 +100,9 @@ class Engine:
             log_level="WARNING",
             run_migrations=True,
         )
-        if not self._database.postgres:
+        if self._database.postgres:
+            config["sys_db_pool_size"] = POOL
+        else:
             config["system_database_engine"] = self._database.engine  # the same file, with the same pragmas
         DBOS(config=config)
         for job in self._jobs.values():

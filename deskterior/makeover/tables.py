@@ -1,4 +1,7 @@
-"""The tables of the tasks, and their rows as plain dataclasses. Times are Unix seconds, JSON is text."""
+"""The tables of the tasks, and their rows as plain dataclasses. Times are Unix seconds, JSON is text.
+
+Their names have a prefix: a Postgres database may be shared with the backend.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import sqlalchemy as sa
 metadata = sa.MetaData()
 
 tasks = sa.Table(
-    "tasks",
+    "makeover_tasks",
     metadata,
     sa.Column("id", sa.String(32), primary_key=True),
     sa.Column("kind", sa.String(8), nullable=False),
@@ -40,12 +43,12 @@ tasks = sa.Table(
     # Counts every change, for those who wait for one.
     sa.Column("version", sa.Integer, nullable=False),
     sa.UniqueConstraint("owner", "idempotency_key"),
-    sa.Index("tasks_newest", "created_at", "id"),
-    sa.Index("tasks_status", "status"),
+    sa.Index("makeover_tasks_newest", "created_at", "id"),
+    sa.Index("makeover_tasks_status", "status"),
 )
 
 stages = sa.Table(
-    "stages",
+    "makeover_stages",
     metadata,
     sa.Column("task_id", sa.String(64), primary_key=True),
     sa.Column("stage", sa.String(16), primary_key=True),
@@ -57,11 +60,12 @@ stages = sa.Table(
     sa.Column("usd", sa.Double, nullable=False),
     sa.Column("cost", sa.Text),
     sa.Column("result", sa.Text),
-    sa.Index("stages_started", "started_at"),
+    sa.Index("makeover_stages_started", "started_at"),
+    sa.Index("makeover_stages_state", "state"),
 )
 
 callbacks = sa.Table(
-    "callbacks",
+    "makeover_callbacks",
     metadata,
     sa.Column("id", sa.String(64), primary_key=True),
     sa.Column("task_id", sa.String(32), index=True),
@@ -72,11 +76,11 @@ callbacks = sa.Table(
     sa.Column("last_error", sa.Text),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("due_at", sa.Double, nullable=False),
-    sa.Index("callbacks_due", "status", "due_at"),
+    sa.Index("makeover_callbacks_due", "status", "due_at"),
 )
 
 drafts = sa.Table(
-    "drafts",
+    "makeover_drafts",
     metadata,
     sa.Column("key", sa.String(200), primary_key=True),
     sa.Column("task_id", sa.String(32), nullable=False, index=True),

@@ -91,7 +91,7 @@ async def test_a_store_that_is_locked_is_away_and_says_so(tmp_path: Path) -> Non
     holder.execute("BEGIN IMMEDIATE")
 
     with pytest.raises(DatabaseAway) as raised:
-        await database.execute(sa.table("tasks").delete())
+        await database.execute(sa.table("makeover_tasks").delete())
 
     assert "locked" in raised.value.internal
     assert "locked" not in raised.value.detail
