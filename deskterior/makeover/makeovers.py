@@ -20,6 +20,7 @@ from deskterior.jobs.engine import Engine, Job
 from deskterior.makeover.delivery import Delivery, Sender, Terms
 from deskterior.makeover.describe import Describe
 from deskterior.makeover.drafts import Drafts
+from deskterior.makeover.events import StageEvent, stage_events
 from deskterior.makeover.journal import Journal
 from deskterior.makeover.photo import Desk, Kept, Photos, TakePhoto
 from deskterior.makeover.prompts import Prompts
@@ -29,12 +30,12 @@ from deskterior.makeover.render import Picture, Render
 from deskterior.makeover.shop import Shop
 from deskterior.makeover.spending import Expected, SpendingCap
 from deskterior.makeover.suggest import Suggest
-from deskterior.makeover.tables import StageRow, metadata
-from deskterior.makeover.view import STAGES, View
+from deskterior.makeover.tables import metadata
+from deskterior.makeover.view import View
 from deskterior.makeover.watch import Watch
 from deskterior.makeover.workflow import Makeover, Stages
 from deskterior.providers import ImageModel, ProductSearch, VisionModel
-from deskterior.schemas import Description, GenerateRequest, Task, TaskPage, TaskState, TaskStatus, Wire
+from deskterior.schemas import Description, GenerateRequest, Task, TaskPage, TaskState, TaskStatus
 from deskterior.storage import Storage
 
 log = structlog.get_logger(__name__)
@@ -68,15 +69,6 @@ class Outfit:
     search: ProductSearch
     sender: Sender
     prompts: Prompts
-
-
-class StageEvent(Wire):
-    """A stage began or ended. `interrupted`: the service died in it, and it begins again."""
-
-    stage: str
-    state: Literal["started", "done", "failed", "interrupted"]
-    attempt: int
-    at: datetime
 
 
 class Makeovers:
@@ -248,7 +240,7 @@ class Makeovers:
                 whole = await self._register.whole(task_id, owner)
             except NotFound:
                 return  # deleted while we looked on
-            for key, event in _events(whole.stages):
+            for key, event in stage_events(whole.stages):
                 if key not in told:
                     told.add(key)
                     yield event
@@ -281,20 +273,6 @@ class Makeovers:
                         log.warning("makeover.requeued", task_id=task.id)
                         await self._submit(task.id, task.job_id)
                 await self._delivery.find_lost()
-
-
-def _events(rows: list[StageRow]) -> list[tuple[tuple[str, int, str], StageEvent]]:
-    """The beginnings and ends of stages in the order of their times, each with a key of its own."""
-    events: list[tuple[float, int, tuple[str, int, str], StageEvent]] = []
-    for order, row in enumerate(row for row in rows if row.stage in STAGES):
-        times: list[tuple[Literal["started", "done", "failed", "interrupted"], float]] = [("started", row.started_at)]
-        if row.ended_at is not None and row.state in ("done", "failed", "interrupted"):
-            times.append((row.state, row.ended_at))  # type: ignore[arg-type]  # one of the three
-        for state, at in times:
-            event = StageEvent(stage=row.stage, state=state, attempt=row.attempt, at=datetime.fromtimestamp(at, UTC))
-            events.append((at, order, (row.stage, row.number, state), event))
-    events.sort(key=lambda item: item[:2])
-    return [(key, event) for _, _, key, event in events]
 
 
 def _keys(whole: Whole) -> list[str]:

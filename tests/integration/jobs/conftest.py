@@ -1,4 +1,4 @@
-"""The job stores that every test of durability runs on."""
+"""The job stores that tests of durability run on, and a house for the tests of a module."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import itertools
 import os
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+import pytest_asyncio
 import sqlalchemy as sa
 
 from deskterior.jobs import executors
 from deskterior.jobs.database import Database
+from tests.integration.jobs.house import House, open_house
 from tests.integration.jobs.process import Orders, finish, start
+from tests.integration.jobs.stand_ins import Faults
 
 _numbers = itertools.count()
 
@@ -68,3 +71,21 @@ def _create(server: str, name: str, template: str = "template1") -> str:
         connection.execute(sa.text(f"create database {name} template {template}"))
     engine.dispose()
     return urlunsplit(parts._replace(path=f"/{name}"))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def one_house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    async with open_house(tmp_path_factory.mktemp("house"), image_attempts=2) as house:
+        yield house
+
+
+@pytest.fixture
+def house(one_house: House) -> House:
+    """The one house, with no faults and an empty ledger."""
+    fresh = Faults()
+    for name in vars(fresh):
+        setattr(one_house.faults, name, getattr(fresh, name))
+    one_house.sender.sent.clear()
+    path = one_house.folder / "ledger"
+    path.unlink(missing_ok=True)
+    return one_house
