@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -24,7 +25,12 @@ class Settings(BaseSettings):
     """Every setting of the service. Names in capitals are the environment's; secrets never print."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", extra="ignore", env_ignore_empty=True, use_attribute_docstrings=True, frozen=True
+        env_file=".env",
+        extra="ignore",
+        env_ignore_empty=True,
+        use_attribute_docstrings=True,
+        frozen=True,
+        allow_inf_nan=False,
     )
 
     env: Literal["development", "production"] = "development"
@@ -145,7 +151,7 @@ class Settings(BaseSettings):
     @field_validator("runners", "desk_runner", "custom_runner")
     @classmethod
     def _placement(cls, value: str) -> str:
-        if value not in {"", "embedded", "process"} and urlsplit(value).scheme not in {"http", "https"}:
+        if value not in {"", "embedded", "process"} and not _is_address(value):
             raise ValueError("is neither embedded, process nor an http(s) address")
         return value.rstrip("/")
 
@@ -160,8 +166,7 @@ class Settings(BaseSettings):
     )
     @classmethod
     def _address(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if value and (parts.scheme not in {"http", "https"} or not parts.hostname):
+        if value and not _is_address(value):
             raise ValueError("is not an http(s) address")
         return value.rstrip("/")
 
@@ -185,12 +190,14 @@ class Settings(BaseSettings):
         return self
 
     def _production(self) -> None:
-        if not self.api_keys.get_secret_value():
+        if not self.api_keys.get_secret_value().strip():
             raise ValueError("API_KEYS is missing: ENV=production does not start without keys")
-        for name in ("openai_base_url", "naver_base_url"):
-            if (url := getattr(self, name)) and (
-                url == self.sandbox_url or is_private_host(urlsplit(url).hostname or "")
-            ):
+        sandbox = urlsplit(self.sandbox_url).netloc
+        for name in ("openai_base_url", "naver_base_url", "callback_url"):
+            url = urlsplit(getattr(self, name))
+            # A backend may well have a private address; OpenAI and Naver have not.
+            private = name != "callback_url" and is_private_host(url.hostname or "")
+            if url.netloc and (url.netloc == sandbox or private):
                 raise ValueError(
                     f"{name.upper()} is the sandbox or a private address: ENV=production needs the real one"
                 )
@@ -226,13 +233,35 @@ class Settings(BaseSettings):
         return self.naver_base_url or (f"{self.sandbox_url}/naver" if self.naver_is_sandbox else NAVER_URL)
 
 
+def _is_address(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # half an IPv6 address, or a port that is none
+        return False
+
+
 def is_private_host(host: str) -> bool:
-    """Whether `host`, as written, is this machine or a private network: a literal address, or a local name."""
+    """Whether `host`, as written, is this machine or a private network: a literal address, or a local name.
+
+    A name without a dot is never public: a Compose service, say. `127.1` and `2130706433` are addresses too, to those
+    who look them up.
+    """
     name = host.strip("[]").rstrip(".").lower()
     try:
-        return not ipaddress.ip_address(name).is_global
+        address = ipaddress.ip_address(name)
     except ValueError:
-        return name in {"localhost", ""} or name.endswith((".localhost", ".local", ".internal"))
+        return "." not in name or name.endswith((".localhost", ".local", ".internal")) or _is_old_spelling(name)
+    return not (getattr(address, "ipv4_mapped", None) or address).is_global
+
+
+def _is_old_spelling(name: str) -> bool:
+    """Whether `name` is an IPv4 address in a form of `inet_aton`: public or not, nobody needs one."""
+    try:
+        socket.inet_aton(name)
+    except OSError:
+        return False
+    return True
 
 
 @lru_cache(maxsize=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import sys
@@ -11,7 +12,9 @@ from typing import Any
 import structlog
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_QUERY = re.compile(r"(https?://[^\s?\"'<>]+)\?[^\s\"'<>]*")
+# Up to the next blank or quotation mark: a user and a password, and a query or fragment.
+_USER = re.compile(r"(?i)(https?|postgresql(?:\+\w+)?)://[^\s/?#\"'<>]*@")
+_QUERY = re.compile(r"(?i)(https?://[^\s?#\"'<>]+)[?#][^\s\"'<>]+")
 
 
 def request_id(given: str | None) -> str:
@@ -21,12 +24,23 @@ def request_id(given: str | None) -> str:
     return uuid.uuid4().hex
 
 
-def cut_queries(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
-    """Cut the query off every address in a log line: it may be a presigned address's signature."""
-    for key, value in event.items():
-        if isinstance(value, str) and "?" in value:
-            event[key] = _QUERY.sub(r"\1?…", value)
-    return event
+def cut_secrets(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """Cut what may be secret off every address in a log line: queries are signatures, users have passwords."""
+    return {key: _cut(value) for key, value in event.items()}
+
+
+def _cut(value: object) -> object:
+    match value:
+        case str():
+            return _QUERY.sub(r"\1?…", _USER.sub(r"\1://…@", value)) if "://" in value else value
+        case dict():
+            return {key: _cut(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_cut(item) for item in value]
+        case bytes() | BaseException():
+            return _cut(repr(value))
+        case _:
+            return value
 
 
 def configure_logging(level: str, form: str) -> None:
@@ -41,7 +55,7 @@ def configure_logging(level: str, form: str) -> None:
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
-        cut_queries,
+        cut_secrets,
     ]
     structlog.configure(
         processors=[
@@ -58,6 +72,8 @@ def configure_logging(level: str, form: str) -> None:
         if form == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
     )
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what its encoding has no letters for stays a line
+        sys.stdout.reconfigure(errors="backslashreplace")
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -32,12 +32,32 @@ def test_a_key_leads_to_openai_itself(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"PORT": "eighty"}, "PORT"),
         ({"DESK_THRESHOLD": "1.5"}, "DESK_THRESHOLD"),
         ({"RUNNERS": "gpu"}, "RUNNERS"),
+        ({"RUNNERS": "http://"}, "RUNNERS"),
+        ({"RUNNERS": "http://runner:99999"}, "RUNNERS"),
+        ({"OPENAI_BASE_URL": "http://[::1"}, "OPENAI_BASE_URL"),
+        ({"WAIT_MAX_S": "inf"}, "WAIT_MAX_S"),
+        ({"SPEND_CAP_USD_PER_DAY": "nan"}, "SPEND_CAP_USD_PER_DAY"),
         ({"DATABASE_URL": "mysql://x"}, "DATABASE_URL"),
         ({"CALLBACK_URL": "backend:8080"}, "CALLBACK_URL"),
         ({"STORAGE": "s3"}, "S3_BUCKET"),
         ({"ON_DESK": "callback"}, "CALLBACK_URL"),
         ({"NAVER_CLIENT_ID": "id"}, "NAVER_CLIENT_SECRET"),
         ({"ENV": "production"}, "API_KEYS"),
+        ({"ENV": "production", "API_KEYS": " "}, "API_KEYS"),
+        ({"ENV": "production", "API_KEYS": "k", "OPENAI_BASE_URL": "http://sandbox:8900/openai/v1"}, "OPENAI_BASE_URL"),
+        (
+            {
+                "ENV": "production",
+                "API_KEYS": "k",
+                "SANDBOX_URL": "https://stand-in.example.com",
+                "NAVER_BASE_URL": "https://stand-in.example.com/naver",
+            },
+            "NAVER_BASE_URL",
+        ),
+        (
+            {"ENV": "production", "API_KEYS": "k", "CALLBACK_URL": "http://127.0.0.1:8900/backend/callback"},
+            "CALLBACK_URL",
+        ),
         (
             {"ENV": "production", "API_KEYS": "k", "PHOTO_ALLOWED_HOSTS": "cdn.example.com,10.0.0.5"},
             "PHOTO_ALLOWED_HOSTS",
@@ -64,6 +84,13 @@ def test_a_wrong_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_production_may_call_a_backend_of_its_own_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENV", "production")
+    monkeypatch.setenv("API_KEYS", "k")
+    monkeypatch.setenv("CALLBACK_URL", "http://10.0.0.5/callback")
+    assert load().callback_url == "http://10.0.0.5/callback"
+
+
 def test_production_has_no_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENV", "production")
     monkeypatch.setenv("API_KEYS", "k")
@@ -86,12 +113,28 @@ def test_hosts_are_split_and_lower_cased(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(
-    "host", ["127.0.0.1", "::1", "[::1]", "10.1.2.3", "169.254.169.254", "localhost", "a.local", "db.internal."]
+    "host",
+    [
+        "127.0.0.1",
+        "::1",
+        "[::1]",
+        "10.1.2.3",
+        "169.254.169.254",
+        "localhost",
+        "a.local",
+        "db.internal.",
+        "minio",
+        "127.1",
+        "2130706433",
+        "0x7f.1",
+        "::ffff:10.0.0.1",
+        "",
+    ],
 )
 def test_private_hosts_are_known(host: str) -> None:
     assert is_private_host(host)
 
 
-@pytest.mark.parametrize("host", ["example.com", "8.8.8.8", "2001:4860:4860::8888"])
+@pytest.mark.parametrize("host", ["example.com", "8.8.8.8", "::ffff:8.8.8.8", "1.example.com", "2001:4860:4860::8888"])
 def test_public_hosts_are_known(host: str) -> None:
     assert not is_private_host(host)
