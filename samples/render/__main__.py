@@ -36,7 +36,7 @@ def main() -> None:
     options.add_argument("--out", type=Path, required=True, help="folder the photos go to")
     options.add_argument("--only", nargs="+", choices=SAMPLES, default=list(SAMPLES), help="leave out the others")
     options.add_argument("--scale", type=float, default=1.0, help="0.25 for a quick look")
-    options.add_argument("--paths", type=int, default=96, help="light paths traced for each pixel")
+    options.add_argument("--paths", type=int, default=12, help="light paths traced for each pixel, before denoising")
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--exposure", type=float, default=0.0, help="stops to add to each photo's own")
     given = options.parse_args()

@@ -9,13 +9,13 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 
-def render(width: int, height: int, samples: int, seed: int, exposure: float = 0.0, threads: int = 2) -> Image.Image:
+def render(width: int, height: int, paths: int, seed: int, exposure: float = 0.0, threads: int = 2) -> Image.Image:
     scene = bpy.context.scene
     scene.render.engine = "CYCLES"
     scene.render.resolution_x, scene.render.resolution_y, scene.render.resolution_percentage = width, height, 100
     scene.render.threads_mode, scene.render.threads = "FIXED", threads
     scene.cycles.device, scene.cycles.seed = "CPU", seed
-    scene.cycles.samples, scene.cycles.use_adaptive_sampling, scene.cycles.adaptive_threshold = samples, True, 0.04
+    scene.cycles.samples, scene.cycles.use_adaptive_sampling, scene.cycles.adaptive_threshold = paths, True, 0.04
     scene.cycles.use_denoising, scene.cycles.denoiser = True, "OPENIMAGEDENOISE"
     scene.cycles.max_bounces, scene.cycles.diffuse_bounces, scene.cycles.glossy_bounces = 8, 3, 3
     scene.cycles.transparent_max_bounces, scene.cycles.transmission_bounces = 8, 8

@@ -71,7 +71,7 @@ def _left_wall(room: Room, wall, white, thick: float) -> None:
     for z in (opening.sill + bar / 2, opening.head - bar / 2, opening.sill + tall * 0.68):
         box("crossbar", (0.055, opening.width, bar), (x, opening.middle, z), white, bevel=0.006)
     for y in (near - 0.035, far + 0.035):
-        box("casing", (0.02, 0.07, tall + 0.14), (x + thick / 2 + 0.01, y, centre), white)
+        box("casing", (0.02, 0.07, tall), (x + thick / 2 + 0.01, y, centre), white)
     above = (x + thick / 2 + 0.01, opening.middle, opening.head + 0.035)
     box("casing", (0.02, opening.width + 0.14, 0.07), above, white)
 
