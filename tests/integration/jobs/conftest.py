@@ -61,21 +61,14 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
-def _create(server: str, name: str, template: str = "template1") -> str:
-    """Make a database `made_<name>`; its address."""
-    name = f"made_{name}"
-    parts = urlsplit(server)
-    maintenance = urlunsplit(parts._replace(scheme="postgresql+psycopg", path="/postgres"))
-    engine = sa.create_engine(maintenance, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"create database {name} template {template}"))
-    engine.dispose()
-    return urlunsplit(parts._replace(path=f"/{name}"))
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def one_house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
-    async with open_house(tmp_path_factory.mktemp("house"), image_attempts=2) as house:
+async def one_house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    """One for all tests of a module: on SQLite, or where the module's mark says so."""
+    folder = tmp_path_factory.mktemp("house")
+    url = f"sqlite:///{folder}/jobs.sqlite"
+    if getattr(request, "param", "sqlite") == "postgres":
+        url = _create(request.getfixturevalue("postgres"), f"house_{next(_numbers)}", template="made_template")
+    async with open_house(folder, url=url, image_attempts=2) as house:
         yield house
 
 
@@ -89,3 +82,15 @@ def house(one_house: House) -> House:
     path = one_house.folder / "ledger"
     path.unlink(missing_ok=True)
     return one_house
+
+
+def _create(server: str, name: str, template: str = "template1") -> str:
+    """Make a database `made_<name>`; its address."""
+    name = f"made_{name}"
+    parts = urlsplit(server)
+    maintenance = urlunsplit(parts._replace(scheme="postgresql+psycopg", path="/postgres"))
+    engine = sa.create_engine(maintenance, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"create database {name} template {template}"))
+    engine.dispose()
+    return urlunsplit(parts._replace(path=f"/{name}"))

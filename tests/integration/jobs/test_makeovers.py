@@ -24,8 +24,7 @@ from deskterior.schemas import Concept, CostItem, GenerateRequest, TaskStatus
 from tests.integration.jobs.house import House
 from tests.integration.jobs.stand_ins import DESK, until
 
-LOOP = pytest.mark.asyncio(loop_scope="module")
-pytestmark = LOOP
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 ASSUMED = CostItem(what="render", model="painter", units={"assumed": 1.0}, usd=0.25)
 
 

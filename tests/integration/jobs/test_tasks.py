@@ -18,13 +18,14 @@ from deskterior.errors import (
 )
 from deskterior.makeover.events import StageEvent
 from deskterior.makeover.register import Origin
-from deskterior.schemas import Concept, CostItem, GenerateRequest, Task
+from deskterior.schemas import Concept, GenerateRequest, Task
 from tests.integration.jobs.house import House
 from tests.integration.jobs.stand_ins import DESK, until
 
-LOOP = pytest.mark.asyncio(loop_scope="module")
-pytestmark = LOOP
-ASSUMED = CostItem(what="render", model="painter", units={"assumed": 1.0}, usd=0.25)
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.parametrize("one_house", ["sqlite", "postgres"], indirect=True, scope="module"),
+]
 
 
 class TestCancel:
