@@ -1,7 +1,7 @@
 # The daily commands. Each sets up what it needs (Python 3.11 and make are enough) and is quick the second time.
 #   make demo [PHOTO="path-or-url ..."]   the main job on sample photos, or on yours; pictures in demo-output/
 #   make test                             checks, then every test
-#   make serve                            the service for development, until Ctrl-C
+#   make serve                            the service for development, until Ctrl-C; HOST=0.0.0.0 for other machines
 #   make check | train | bench | build | lock
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -9,7 +9,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 UV     := $(BIN)/uv --no-progress
 UV_VERSION := 0.13.9
-PORT   ?= 8080
+HOST   ?= 127.0.0.1
 DATA   ?= data/photos
 PHOTO  ?=
 PYTEST ?=
@@ -42,11 +42,13 @@ $(VENV)/.dev: requirements.txt $(VENV)/.serve
 setup: $(VENV)/.dev
 	@[ ! -d .git ] || $(BIN)/pre-commit install >/dev/null
 
+# An address may hold & and $, a path blanks: they reach the demo as they were typed.
+demo: override export PHOTO := $(value PHOTO)
 demo: $(VENV)/.serve
-	@$(BIN)/python -m demo $(PHOTO) $(if $(CONCEPT),--concept $(CONCEPT))
+	@$(BIN)/python -m demo $(if $(CONCEPT),--concept $(CONCEPT))
 
 serve: $(VENV)/.serve
-	@LOG_FORMAT=$${LOG_FORMAT:-console} $(BIN)/bentoml serve service:Deskterior --port $(PORT)
+	@LOG_FORMAT=$${LOG_FORMAT:-console} $(BIN)/bentoml serve service:Deskterior --host $(HOST)
 
 check: $(VENV)/.dev
 	@$(BIN)/ruff check .

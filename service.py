@@ -6,6 +6,7 @@ BentoML's own clients read from `/schema.json`, and share the routes' code.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 
 import bentoml
@@ -19,7 +20,7 @@ from deskterior.routers.classify import look
 from deskterior.routers.generate import make
 from deskterior.schemas import ClassifyRequest, Description, GenerateRequest, PromptResponse, TaskStatus
 from deskterior.services import Services
-from runners.launcher import start_beside
+from runners.launcher import ChildFailed, start_beside
 
 try:
     SETTINGS = settings()
@@ -42,8 +43,17 @@ class Deskterior:
     @bentoml.on_deployment
     @staticmethod
     def start_beside() -> None:
-        """Once, before the workers: the processes that run beside the API (runners, the sandbox)."""
-        start_beside(SETTINGS)
+        """Once, before the workers: the processes that run beside the API (runners, the sandbox).
+
+        Settings that cannot be used end the start here. A worker that dies of them is started again for ever.
+        """
+        try:
+            telemetry.configure_logging("error", SETTINGS.log_format)  # the workers say the rest
+            asyncio.run(Services.rehearse(SETTINGS))
+            telemetry.configure_logging(SETTINGS.log_level, SETTINGS.log_format)
+            start_beside(SETTINGS)
+        except (SettingsError, ChildFailed) as error:
+            raise SystemExit(f"Deskterior does not start. {error}") from None
 
     @bentoml.on_startup
     async def open(self) -> None:

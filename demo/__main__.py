@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from contextlib import ExitStack
@@ -30,25 +31,26 @@ def main() -> int:
     parser.add_argument("--concept", type=Concept, choices=list(Concept), default=Concept.CARTOON)
     given = parser.parse_args()
     console = Console()
-    paths = [Path(photo).expanduser() for photo in given.photo if "://" not in photo]
-    urls = [photo for photo in given.photo if "://" in photo]
-    if not given.photo:
+    photos = given.photo or split(os.environ.get("PHOTO", ""))
+    paths = [Path(photo).expanduser() for photo in photos if "://" not in photo]
+    urls = [photo for photo in photos if "://" in photo]
+    if not photos:
         paths = sorted((ROOT / "samples").glob("*.jpg"))
     if missing := [str(path) for path in paths if not path.is_file()]:
-        console.print(f"[red]There is no such photo: {', '.join(missing)}[/]")
+        console.print(f"There is no such photo: {', '.join(missing)}", style="red", markup=False)
         return 2
     OUTPUT.mkdir(exist_ok=True)
     try:
         with ExitStack() as stack:
             served = stack.enter_context(photo_server(paths))
-            photos = [(path.name, served[path]) for path in paths] + [(url, url) for url in urls]
+            shown = [(path.name, served[path]) for path in paths] + [(url, url) for url in urls]
             started = time.perf_counter()
             with console.status("Starting the service …"):
                 sandbox, _ = stack.enter_context(serving.in_process())
                 environment = _environment(sandbox, {"127.0.0.1", *(urlsplit(url).hostname or "" for url in urls)})
                 base = stack.enter_context(service(OUTPUT / "service.log", **environment))
             console.print(f"The service was ready after {time.perf_counter() - started:.1f} s, at {base}")
-            verdicts = classify(base, photos)
+            verdicts = classify(base, shown)
             show_verdicts(console, verdicts)
             if desk := next((verdict for verdict in verdicts if verdict.desk), None):
                 with console.status(f"Making {desk.photo} over, {given.concept} …"):
@@ -57,9 +59,19 @@ def main() -> int:
             else:
                 console.print("None of the photos shows a desk, so nothing is made over.")
     except (ServiceDied, Failed) as error:
-        console.print(f"[red]{error}[/]")
+        console.print(str(error), style="red", markup=False)
         return 1
     return 1 if any(verdict.desk is None for verdict in verdicts) else 0
+
+
+def split(text: str) -> list[str]:
+    """Paths and addresses between blanks. A path with blanks stands alone, or in quotation marks."""
+    if Path(text).expanduser().is_file():
+        return [text]
+    try:
+        return shlex.split(text)
+    except ValueError:  # a quotation mark that is never closed
+        return text.split()
 
 
 def _environment(sandbox: str, hosts: set[str]) -> dict[str, str]:

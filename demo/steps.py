@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 from PIL import Image, ImageOps
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from deskterior.schemas import Concept, PromptResponse, Task
@@ -106,8 +107,8 @@ def side_by_side(before: bytes, after: bytes) -> bytes:
 def show_verdicts(console: Console, verdicts: list[Verdict]) -> None:
     table = Table("photo", "verdict", "score", "time", title="Is it a desk?")
     for verdict in verdicts:
-        said = verdict.problem or ("[green]desk[/]" if verdict.desk else "not a desk")
-        table.add_row(verdict.photo, said, verdict.score, f"{verdict.seconds * 1000:.0f} ms")
+        said = escape(verdict.problem) or ("[green]desk[/]" if verdict.desk else "not a desk")
+        table.add_row(escape(verdict.photo), said, verdict.score, f"{verdict.seconds * 1000:.0f} ms")
     console.print(table)
 
 

@@ -217,7 +217,7 @@ class ModelCard(Wire):
     digest: str
     resolution: int = Field(description="Side of the square that the model sees, in pixels.")
     threshold: float = Field(description="Score from which a photo is a desk.")
-    metrics: dict[str, float] = Field(description="Out-of-fold figures of its training report.")
+    metrics: dict[str, JsonValue] = Field(description="Out-of-fold figures of its training report, as it names them.")
 
 
 class Provider(Wire):

@@ -10,7 +10,7 @@ from fastapi import Request
 
 from deskterior import storage
 from deskterior.callbacks import CallbackSender
-from deskterior.config import Settings
+from deskterior.config import Settings, SettingsError
 from deskterior.errors import NotFound, PhotoUnreachable
 from deskterior.jobs.database import Database
 from deskterior.makeover.makeovers import Makeovers, Outfit
@@ -32,6 +32,24 @@ class Services:
     providers: Providers
     makeovers: Makeovers
     opened: AsyncExitStack
+
+    @staticmethod
+    async def rehearse(settings: Settings) -> None:
+        """Make what shows whether the settings can be used, and let it go again: no model, no jobs, nobody is called.
+
+        Raises:
+            SettingsError: naming the one that cannot be used.
+        """
+        async with AsyncExitStack() as opened:
+            opened.push_async_callback(storage.build(settings).aclose)
+            opened.push_async_callback(Photos(settings).aclose)
+            opened.push_async_callback(providers(settings, Prompts.load()).aclose)
+            opened.push_async_callback(CallbackSender(settings).aclose)
+            opened.callback(Database(settings.database_url.get_secret_value()).close)
+            if settings.desk_placement == "embedded" and not (settings.desk_model_dir / "model.json").is_file():
+                raise SettingsError(
+                    f"DESK_MODEL_DIR: there is no model in {settings.desk_model_dir}; `make train` makes one"
+                )
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:

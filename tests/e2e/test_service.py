@@ -7,12 +7,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urljoin
 
 import bentoml
 import httpx
 import pytest
 
-from demo.running import ROOT, service
+from demo.running import ROOT, free_port, service
 from tests.e2e.conftest import environment
 
 
@@ -52,15 +53,18 @@ def test_bentomls_own_paths_answer(base: str, path: str) -> None:
     assert httpx.get(f"{base}{path}").status_code == 200
 
 
-def test_the_documentation_shows_the_surface(base: str) -> None:
-    document = httpx.get(f"{base}/openapi.json").json()
+@pytest.mark.parametrize("prefix", ["", "/app/routers"])
+def test_the_documentation_shows_the_surface(base: str, prefix: str) -> None:
+    document = httpx.get(f"{base}{prefix}/openapi.json").json()
     assert {"/classify", "/health", "/info"} <= set(document["paths"])
     assert "application/problem+json" in document["paths"]["/classify"]["post"]["responses"]["4XX"]["content"]
-    page = httpx.get(f"{base}/docs").text
+    page = httpx.get(f"{base}{prefix}/docs").text
     assets = re.findall(r'(?:src|href)="([^"]+)"', page)
     assert assets
     for asset in assets:
-        assert httpx.get(f"{base}{asset}").status_code == 200, "the page must not need another host"
+        assert httpx.get(urljoin(f"{base}{prefix}/docs", asset)).status_code == 200, (
+            "the page must not need another host"
+        )
 
 
 def test_without_keys_the_sandbox_answers_and_says_so(base: str, photos: dict[str, str]) -> None:
@@ -103,6 +107,41 @@ def test_every_error_has_the_one_shape(base: str, method: str, path: str, body: 
     assert problem["title"]
     assert problem["detail"]
     assert bool(problem.get("errors")) == (slug == "validation")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("STORAGE_DIR", "{file}/storage"),
+        ("DATABASE_URL", "sqlite:///{file}/jobs.sqlite"),
+        ("CALLBACK_SECRET", "whsec_!"),
+        ("DESK_MODEL_DIR", "{file}"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_stops_the_start_with_a_sentence(
+    tmp_path: Path, setting: str, value: str
+) -> None:
+    (tmp_path / "file").write_text("where a folder should be")
+    settings = environment(tmp_path) | {setting: value.format(file=tmp_path / "file")}
+    command = [sys.executable, "-m", "bentoml", "serve", "service:Deskterior", "--port", str(free_port())]
+    env = {**os.environ, "BENTOML_DO_NOT_TRACK": "true", **settings}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert f"Deskterior does not start. {setting}" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_websocket_is_refused_in_the_one_shape(base: str) -> None:
+    headers = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    answer = httpx.get(f"{base}/classify", headers=headers)
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
 
 
 def test_a_pickle_is_never_opened(base: str) -> None:

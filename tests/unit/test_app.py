@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -10,6 +11,8 @@ import pytest
 from openapi_spec_validator import validate
 
 from deskterior.app import create_app
+from deskterior.config import Settings
+from runners.desk_engine import ModelInfo
 
 
 @pytest.fixture
@@ -88,3 +91,27 @@ async def test_pages_lead_to_nowhere_outside_their_prefix(http: httpx.AsyncClien
     answer = await http.get(path)
     assert '"/' not in answer.text
     assert not answer.headers.get("location", "").startswith("/")
+
+
+async def test_info_shows_the_figures_of_a_model_in_whatever_shape_its_training_gives_them() -> None:
+    metrics = {"all photos": {"roc_auc": {"value": 0.994, "low": 0.99, "high": 0.998}}, "epochs": 3}
+    model = ModelInfo(
+        name="desk_classifier",
+        version="1",
+        digest="sha256:0",
+        classes=("not_desk", "desk"),
+        size=224,
+        threshold=0.5,
+        temperature=1.0,
+        device="cpu",
+        metrics=metrics,
+    )
+    app = create_app()
+    settings = Settings(openai_base_url="https://user:secret@openai.example/v1", _env_file=None)
+    app.state.services = SimpleNamespace(settings=settings, desk=SimpleNamespace(info=model), desk_threshold=0.5)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
+        answer = await http.get("/info")
+    assert answer.status_code == 200
+    assert answer.json()["model"]["metrics"] == metrics
+    assert answer.json()["providers"]["vision"]["address"] == "openai.example"
+    assert "secret" not in answer.text
