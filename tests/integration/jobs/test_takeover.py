@@ -11,10 +11,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
+from dbos import DBOS
 
 from deskterior.jobs.database import Database
 from deskterior.jobs.executors import Executors, table
 from deskterior.schemas import Task
+from tests.integration.jobs.house import open_house
 from tests.integration.jobs.process import Orders, finish, start
 from tests.integration.jobs.stand_ins import Ledger
 
@@ -73,6 +75,12 @@ def test_an_upgrade_that_adds_a_stage_goes_on_with_the_job_in_flight(point: str,
     assert task.status == "succeeded"
     bought = [Ledger(tmp_path / "ledger").count(f"{stage} sent") for stage in ("describe", "render")]
     assert bought == [1 + (point == "describe sent"), 1 + (point == "render sent")]
+
+
+async def test_the_version_that_jobs_are_bound_to_never_changes(tmp_path: Path) -> None:
+    """DBOS would leave the jobs of any other version where they are; its own default is a digest of the code."""
+    async with open_house(tmp_path):
+        assert DBOS.application_version == "deskterior-jobs-1"
 
 
 @pytest.fixture
