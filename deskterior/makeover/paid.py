@@ -53,15 +53,15 @@ async def buy(
 
     Raises:
         ProviderError: the call failed; what that cost is written down.
-        InternalError: calls were interrupted more often than they are made again.
+        InternalError: the process died after, or in, as many calls as may be made.
         Superseded: the task was cancelled, or another run has it.
     """
     free = 0
     while True:
         if run.paid_in_vain(stage) >= allowed:
             raise InternalError(
-                f"The service died in the {stage} call more than once; each may have been billed. "
-                "Retry the task to buy it again"
+                f"The {stage} call came to nothing as often as it may be made, and may have been billed each time. "
+                "Retry the task to have it made again"
             )
         number = await journal.begin(run, stage, expected)
         try:
