@@ -24,6 +24,12 @@ def request_id(given: str | None) -> str:
     return uuid.uuid4().hex
 
 
+def plain(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """Without uvicorn's second copy of a line, in colours."""
+    event.pop("color_message", None)
+    return event
+
+
 def cut_secrets(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
     """Cut what may be secret off every address in a log line: queries are signatures, users have passwords."""
     return {key: _cut(value) for key, value in event.items()}
@@ -53,6 +59,7 @@ def configure_logging(level: str, form: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
+        plain,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         cut_secrets,

@@ -109,25 +109,14 @@ def test_every_error_has_the_one_shape(base: str, method: str, path: str, body: 
     assert bool(problem.get("errors")) == (slug == "validation")
 
 
-@pytest.mark.parametrize(
-    ("setting", "value"),
-    [
-        ("STORAGE_DIR", "{file}/storage"),
-        ("DATABASE_URL", "sqlite:///{file}/jobs.sqlite"),
-        ("CALLBACK_SECRET", "whsec_!"),
-        ("DESK_MODEL_DIR", "{file}"),
-    ],
-)
-def test_a_setting_that_cannot_be_used_stops_the_start_with_a_sentence(
-    tmp_path: Path, setting: str, value: str
-) -> None:
+def test_a_setting_that_cannot_be_used_stops_the_start_with_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("where a folder should be")
-    settings = environment(tmp_path) | {setting: value.format(file=tmp_path / "file")}
+    settings = environment(tmp_path) | {"STORAGE_DIR": str(tmp_path / "file" / "storage")}
     command = [sys.executable, "-m", "bentoml", "serve", "service:Deskterior", "--port", str(free_port())]
     env = {**os.environ, "BENTOML_DO_NOT_TRACK": "true", **settings}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
-    assert f"Deskterior does not start. {setting}" in done.stderr
+    assert "Deskterior does not start. STORAGE_DIR" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 
