@@ -17,7 +17,7 @@ import sqlalchemy as sa
 import structlog
 
 from deskterior.callback_messages import Failure, Format, generate_ended
-from deskterior.callbacks import Delivered, Outcome, next_pause
+from deskterior.callbacks import Delivered, Outcome, TryAgain, next_pause
 from deskterior.errors import NotFound
 from deskterior.jobs.database import Database
 from deskterior.makeover.register import Register
@@ -47,6 +47,11 @@ class Terms:
 
     form: Format
     max_age_s: float
+
+
+def pause_before_next(outcome: TryAgain, attempts: int, rng: random.Random) -> float:
+    """Seconds. What the backend asks for is the least: `Retry-After: 0` is no leave to ask it without end."""
+    return max(outcome.after or 0.0, next_pause(attempts, rng))
 
 
 class Delivery:
@@ -121,8 +126,7 @@ class Delivery:
         attempts, status, error, due_at = row.attempts + 1, "delivered", None, now
         if not isinstance(outcome, Delivered):
             error = outcome.reason
-            pause = outcome.after if outcome.after is not None else next_pause(attempts, self._rng)
-            due_at = min(now + pause, end)
+            due_at = min(now + pause_before_next(outcome, attempts, self._rng), end)
             status = "pending" if now < end else "failed"
             log.warning("callback.undelivered", callback_id=row.id, attempts=attempts, reason=error, again=status)
         update = callbacks.update().where(callbacks.c.id == row.id)
