@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     env: Literal["development", "production"] = "development"
     """`production` refuses to start with open doors or stand-ins."""
     port: int = Field(default=8080, ge=1, le=65535)
-    """Where `make serve` and the container listen."""
+    """Where `bentoml serve`, `make serve` and the container listen."""
     workers: int = Field(default=1, ge=1, le=64)
     """API processes. More than one wants `RUNNERS=process` or an address."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -46,7 +46,8 @@ class Settings(BaseSettings):
     body_max_bytes: int = Field(default=64 * 1024, ge=1024)
     """Largest JSON body of a request."""
     max_concurrency: int = Field(default=256, ge=1)
-    """Requests answered at once by one API process; beyond it 503 `overloaded` at once. Health paths are exempt."""
+    """Requests answered at once by one API process; beyond it 503 `overloaded`. Those that wait for outside services,
+    and transfers of pictures, are counted apart and keep nobody else out. Health paths are exempt."""
     api_keys: SecretStr = SecretStr("")
     """Hashes of API keys with their scopes."""
 

@@ -12,8 +12,8 @@ from deskterior.config import ROOT, Settings
 
 HEAD = """# Settings
 
-From the environment, or from a `.env` file in the working directory. A wrong or missing one stops the start with a
-sentence that names it. Written by `make docs`.
+From the environment, or from a `.env` file beside `service.py`. A wrong or missing one stops the start with a sentence
+that names it. Relative paths start beside `service.py` too. Written by `make docs`.
 
 | setting | default | |
 |---|---|---|
