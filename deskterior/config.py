@@ -171,10 +171,19 @@ class Settings(BaseSettings):
             raise ValueError("is not an http(s) address")
         return value.rstrip("/")
 
+    @field_validator("storage_dir", "desk_model_dir", "custom_model_dir", "catalogue_csv")
+    @classmethod
+    def _path(cls, value: Path | None) -> Path | None:
+        # The processes of one service have different working directories.
+        return ROOT / value if value else None
+
     @field_validator("database_url")
     @classmethod
     def _database(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value().startswith(("sqlite:///", "postgresql://")):
+        kind, _, place = value.get_secret_value().partition(":///")
+        if kind == "sqlite":
+            return SecretStr(f"sqlite:///{ROOT / place}") if place and not place.startswith(":") else value
+        if not value.get_secret_value().startswith("postgresql://"):
             raise ValueError("must start with sqlite:/// or postgresql://")
         return value
 

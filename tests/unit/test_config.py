@@ -2,7 +2,7 @@
 
 import pytest
 
-from deskterior.config import OPENAI_URL, Settings, SettingsError, is_private_host, load
+from deskterior.config import OPENAI_URL, ROOT, Settings, SettingsError, is_private_host, load
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +105,21 @@ def test_secrets_do_not_print(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, "hunter2")
     monkeypatch.setenv("NAVER_CLIENT_ID", "id")
     assert "hunter2" not in repr(load())
+
+
+def test_relative_paths_start_beside_the_service_in_whatever_directory_it_was_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("STORAGE_DIR", "pictures")
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///data/jobs.sqlite?timeout=3")
+    assert load().storage_dir == ROOT / "pictures"
+    assert load().database_url.get_secret_value() == f"sqlite:///{ROOT}/data/jobs.sqlite?timeout=3"
+    monkeypatch.setenv("STORAGE_DIR", "/var/pictures")
+    monkeypatch.setenv("DATABASE_URL", "sqlite:////var/jobs.sqlite")
+    assert str(load().storage_dir) == "/var/pictures"
+    assert load().database_url.get_secret_value() == "sqlite:////var/jobs.sqlite"
+    monkeypatch.setenv("DATABASE_URL", "postgresql://user@db/jobs")
+    assert load().database_url.get_secret_value() == "postgresql://user@db/jobs"
 
 
 def test_hosts_are_split_and_lower_cased(monkeypatch: pytest.MonkeyPatch) -> None:
