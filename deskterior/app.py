@@ -149,6 +149,9 @@ def _document_truly(app: FastAPI) -> None:
                         content["application/problem+json"] = content.pop("application/json")
         for unused in ("HTTPValidationError", "ValidationError"):
             schema["components"]["schemas"].pop(unused, None)
+        for component in schema["components"]["schemas"].values():
+            if "example" in component:
+                component["examples"] = [component.pop("example")]
         schema["paths"] |= {path: _bentoml_path(path, summary) for path, summary in _BENTOML.items()}
         app.openapi_schema = schema
         return schema
