@@ -65,10 +65,35 @@ class Database:
             self.engine = sa.create_engine(self.url, pool_size=POOL, max_overflow=4, pool_pre_ping=True)
         else:
             self.engine = _sqlite(self.url)
+        self._file = self._identity()
         self._readers = ThreadPoolExecutor(POOL, thread_name_prefix="job-store-read")
         # SQLite has one writer at a time. Queueing for it in one thread of ours is fair and quick; its own waiting is
         # a sleep of up to 100 ms.
         self._writers = ThreadPoolExecutor(POOL if self.postgres else 1, thread_name_prefix="job-store-write")
+
+    async def check(self) -> None:
+        """Reach the job store.
+
+        Raises:
+            DatabaseAway: it does not answer, or the SQLite file has been deleted or replaced under this process: what
+                is written then is gone with the process.
+        """
+        await self.read(self._look)
+
+    def _look(self, connection: sa.Connection) -> None:
+        connection.execute(sa.select(1))
+        if self._identity() != self._file:
+            raise DatabaseAway("the SQLite file is not the one that was opened")
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Which file the SQLite path leads to; None on Postgres, and where there is no file."""
+        if self.postgres or not self.url.database:
+            return None
+        try:
+            found = Path(self.url.database).stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work` in a transaction that only reads. Raises DatabaseAway."""

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import sqlalchemy as sa
 import structlog
 from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID
 
@@ -205,7 +204,7 @@ class Engine:
         """
         if self._stopping:
             raise Overloaded("jobs are not running")
-        await self._database.read(lambda connection: connection.execute(sa.select(1)))
+        await self._database.check()
         return "ok"
 
     async def close(self, drain_s: float = 0) -> None:

@@ -24,7 +24,7 @@ router = APIRouter(prefix="/files", tags=["uploads"])
 _READ = 256 * 1024
 _STALL_S = 30.0
 """An upload that sends nothing for so long is given up."""
-_WHOLE_UPLOAD_S = 600.0
+_WHOLE_UPLOAD_S = 300.0
 """So is one that drips on for so long."""
 _IMAGE: dict[str, Any] = {"content": {media: {} for media in ("image/jpeg", "image/png", "image/webp", "image/heic")}}
 

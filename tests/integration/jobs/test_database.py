@@ -98,3 +98,21 @@ async def test_a_store_that_is_locked_is_away_and_says_so(tmp_path: Path) -> Non
     assert raised.value.retry_after
     holder.close()
     database.close()
+
+
+async def test_a_file_that_was_deleted_or_replaced_under_the_service_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.sqlite"
+    database = Database(f"sqlite:///{path}")
+    try:
+        await database.check()
+        path.rename(tmp_path / "aside")
+        with pytest.raises(DatabaseAway):
+            await database.check()
+        path.write_bytes((tmp_path / "aside").read_bytes())
+        with pytest.raises(DatabaseAway):
+            await database.check()
+        path.unlink()
+        (tmp_path / "aside").rename(path)
+        await database.check()
+    finally:
+        database.close()
