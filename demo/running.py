@@ -69,18 +69,23 @@ def photo_server(paths: list[Path]) -> Iterator[dict[Path, str]]:
 
 
 @contextmanager
-def service(log: Path, target: Path | str = "service:Deskterior", **environment: str) -> Iterator[str]:
-    """Run `bentoml serve` on the project, or on a built Bento, until the block ends; gives its address once ready.
+def service(log: Path, bento: Path | None = None, **environment: str) -> Iterator[str]:
+    """Run `bentoml serve` until the block ends; gives its address once ready.
+
+    It serves the project, or a built Bento from a folder that knows nothing of the project.
 
     Raises:
         ServiceDied: it ended, or was not ready within two minutes.
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "bentoml", "serve", str(target), "--host", "127.0.0.1", "--port", str(port)]
+    target, where = ("service:Deskterior", ROOT) if bento is None else (str(bento), log.parent)
+    command = [sys.executable, "-m", "bentoml", "serve", target, "--host", "127.0.0.1", "--port", str(port)]
     env = {**os.environ, "PORT": str(port), "BENTOML_DO_NOT_TRACK": "true", **environment}
+    if bento:
+        env.pop("PYTHONPATH", None)
     with log.open("wb") as out:
-        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT)  # noqa: S603
+        process = subprocess.Popen(command, cwd=where, env=env, stdout=out, stderr=subprocess.STDOUT)  # noqa: S603
         try:
             _wait_until_ready(process, url, log)
             yield url

@@ -150,8 +150,9 @@ def bento(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_the_bento_answers(bento: Path, photos: dict[str, str], tmp_path: Path) -> None:
-    with service(tmp_path / "log", target=bento, **environment(tmp_path)) as url:
+@pytest.mark.parametrize("runners", ["embedded", "process"])
+def test_the_bento_answers(bento: Path, photos: dict[str, str], tmp_path: Path, runners: str) -> None:
+    with service(tmp_path / "log", bento, RUNNERS=runners, **environment(tmp_path)) as url:
         answer = httpx.post(f"{url}/classify", json={"initial_image_url": photos["desk"]})
     assert answer.json() == {"initial_image_url": photos["desk"], "classify": True}
 
