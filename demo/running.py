@@ -69,7 +69,7 @@ def photo_server(paths: list[Path]) -> Iterator[dict[Path, str]]:
 
 
 @contextmanager
-def service(log: Path, bento: Path | None = None, **environment: str) -> Iterator[str]:
+def service(log: Path, bento: Path | None = None, /, **environment: str) -> Iterator[str]:
     """Run `bentoml serve` until the block ends; gives its address once ready.
 
     It serves the project, or a built Bento from a folder that knows nothing of the project.
