@@ -108,13 +108,13 @@ class BodyTooLarge(ClientError):
 
 
 class Invalid(ClientError):
-    """A body, parameter or header that does not fit the schema; `errors` says where."""
+    """A body, parameter or header that does not fit the schema; `errors` says where, and `detail` too if not given."""
 
     status, slug, title = 422, "validation", "The request does not fit the schema"
 
     def __init__(self, detail: str = "", *, errors: list[dict[str, str]] | None = None) -> None:
-        super().__init__(detail)
         self.errors = errors or []
+        super().__init__(detail or "; ".join(f"{item['field']}: {item['message']}" for item in self.errors[:5]))
 
     def problem(self, request_id: str | None = None) -> dict[str, Any]:
         return super().problem(request_id) | {"errors": self.errors}

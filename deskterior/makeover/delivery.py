@@ -10,6 +10,7 @@ import random
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,7 +19,7 @@ import structlog
 
 from deskterior.callback_messages import Failure, Format, generate_ended
 from deskterior.callbacks import Delivered, Outcome, TryAgain, next_pause
-from deskterior.errors import NotFound
+from deskterior.errors import NotFound, Overloaded
 from deskterior.jobs.database import Database
 from deskterior.makeover.register import Register
 from deskterior.makeover.tables import CallbackRow, callbacks, tasks
@@ -88,7 +89,9 @@ class Delivery:
         callback_id, now = uuid.uuid4().hex, self._clock()
         row = {"id": callback_id, "body": body, "status": "pending", "attempts": 0, "created_at": now, "due_at": now}
         await self._database.execute(callbacks.insert().values(**row))
-        await self.start(callback_id)
+        # Written down is as good as sent: who is told otherwise asks again, and the backend hears of it twice.
+        with suppress(Overloaded):
+            await self.start(callback_id)
 
     async def start(self, callback_id: str, attempts: int = 0, delay_s: float = 0.0) -> None:
         await self._submit(f"callback.{callback_id}.{attempts}", (callback_id, attempts), delay_s)

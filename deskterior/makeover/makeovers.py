@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-import sqlalchemy as sa
 import structlog
 
 from deskterior.callback_messages import desk_found
@@ -263,8 +262,7 @@ class Makeovers:
         swept = datetime.min.replace(tzinfo=UTC)
         while True:
             await asyncio.sleep(MEND_S)
-            # Stopping, or the database is away: the next round, or the next start, will do.
-            with suppress(Overloaded, sa.exc.SQLAlchemyError):
+            try:
                 if (now := datetime.now(UTC)) - swept > SWEEP and not await self._engine.forget_old(now - KEEP):
                     swept = now
                 stale = {task.job_id: task for task in await self._register.unfinished()}
@@ -273,6 +271,8 @@ class Makeovers:
                         log.warning("makeover.requeued", task_id=task.id)
                         await self._submit(task.id, task.job_id)
                 await self._delivery.find_lost()
+            except Exception as error:  # noqa: BLE001 - stopping, no database, no DBOS just now: the next round will do
+                log.warning("makeovers.mend_failed", error=type(error).__name__)
 
 
 def _keys(whole: Whole) -> list[str]:

@@ -12,12 +12,15 @@ from deskterior.errors import ProviderFailed
 from deskterior.providers import Drawn
 from deskterior.providers.models import ImageEntry
 from deskterior.providers.openai_client import PROVIDER
+from deskterior.providers.outside_text import one_line
 from deskterior.providers.pictures import NotAPicture, from_base64, nearest_size, shape_of
 
 # How much each word asks for. Families use different words; IMAGE_MODEL can be changed alone all the same.
 _LEVELS = {"low": 0, "standard": 1, "medium": 1, "auto": 1, "high": 2, "hd": 2, "xhigh": 3, "max": 4}
 _SIZE = re.compile(r"[1-9]\d{2,3}x[1-9]\d{2,3}")
 _STEP = 16
+REVISED_LENGTH = 4_000
+"""Characters of the prompt that the model says it drew by."""
 
 
 def quality_for(model: ImageEntry, wanted: str) -> str:
@@ -72,8 +75,9 @@ async def drawn(answer: ImagesResponse, model: ImageEntry, *, quality: str, size
         raise ProviderFailed(
             f"The image model's answer cannot be used: {error}", provider=PROVIDER, cost=cost
         ) from error
-    revised = getattr(first, "revised_prompt", None)
-    return Drawn(picture.image, picture.content_type, cost, revised if isinstance(revised, str) else None)
+    # The picture is paid for: whatever is wrong with the words beside it must not lose it.
+    revised = one_line(getattr(first, "revised_prompt", None), REVISED_LENGTH)
+    return Drawn(picture.image, picture.content_type, cost, revised or None)
 
 
 def _area(size: str) -> int:

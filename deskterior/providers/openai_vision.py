@@ -22,7 +22,7 @@ from deskterior.errors import ProviderError, ProviderFailed, ProviderRefused
 from deskterior.providers import Described
 from deskterior.providers.models import VisionEntry
 from deskterior.providers.openai_client import PROVIDER, openai_call
-from deskterior.providers.outside_text import one_line
+from deskterior.providers.outside_text import one_line, without_markup
 from deskterior.schemas import Concept, Description
 
 MAX_KEYWORDS = 8
@@ -175,8 +175,8 @@ def cleaned(answer: DeskDescription) -> Description:
     return Description(
         prompt=one_line(answer.prompt, _PROMPT_LENGTH),
         keywords=_keywords(answer.keywords),
-        tags=_distinct(one_line(tag, _TAG_LENGTH * 2).strip(_WRAPPING) for tag in answer.tags)[:MAX_TAGS],
-        mood=one_line(answer.mood, _MOOD_LENGTH),
+        tags=_distinct(without_markup(tag, _TAG_LENGTH * 2).strip(_WRAPPING) for tag in answer.tags)[:MAX_TAGS],
+        mood=without_markup(answer.mood, _MOOD_LENGTH),
     )
 
 

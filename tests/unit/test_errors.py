@@ -32,7 +32,9 @@ def test_what_only_the_log_may_know_stays_out_of_the_problem() -> None:
 
 def test_a_validation_problem_names_the_fields() -> None:
     wrong = [{"field": "image_url", "message": "Field required"}]
-    assert Invalid(errors=wrong).problem()["errors"] == wrong
+    problem = Invalid(errors=wrong).problem()
+    assert problem["errors"] == wrong
+    assert problem["detail"] == "image_url: Field required"
 
 
 def test_the_tree_in_the_docstring_is_the_tree() -> None:

@@ -13,8 +13,9 @@ import sqlalchemy as sa
 from deskterior.callbacks import TryAgain
 from deskterior.errors import Overloaded, ProviderFailed, ProviderRefused, ProviderTimeout, SpendingCapReached
 from deskterior.jobs import executors
+from deskterior.jobs.engine import Engine
 from deskterior.makeover.tables import callbacks, stages, tasks
-from deskterior.schemas import CostItem, GenerateRequest
+from deskterior.schemas import CostItem, GenerateRequest, TaskStatus
 from tests.integration.jobs.house import open_house
 from tests.integration.jobs.stand_ins import DESK, until
 
@@ -205,6 +206,31 @@ class TestMending:
             await house.database.execute(callbacks.update().values(**lost))
 
             await until(lambda: len(house.sender.sent) == 2)
+
+    async def test_a_desk_found_while_the_service_stops_is_told_after_the_next_start(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("deskterior.makeover.makeovers.MEND_S", 0.05)
+        monkeypatch.setattr("deskterior.makeover.delivery.LOST_S", 0.0)
+        async with open_house(tmp_path) as house:
+            await house.makeovers.close(0)
+            await house.makeovers.notify_classified(TaskStatus(initial_image_url=DESK, classify=True))
+
+        async with open_house(tmp_path) as house:
+            await until(lambda: house.sender.sent)
+
+    async def test_a_round_that_fails_is_not_the_last(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("deskterior.makeover.makeovers.MEND_S", 0.05)
+        rounds = 0
+
+        async def fails(*_: object) -> int:
+            nonlocal rounds
+            rounds += 1
+            raise RuntimeError("DBOS is being opened anew")
+
+        monkeypatch.setattr(Engine, "forget_old", fails)
+        async with open_house(tmp_path):
+            await until(lambda: rounds == 2)
 
     async def test_a_task_that_kills_every_process_is_given_up(self, tmp_path: Path) -> None:
         async with open_house(tmp_path, drain_s=0) as house:

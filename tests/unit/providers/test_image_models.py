@@ -38,8 +38,8 @@ def picture(kind: str = "PNG", size: tuple[int, int] = (8, 6)) -> bytes:
     return buffer.getvalue()
 
 
-def images(*pictures: bytes, usage: Any = USAGE, **more: str) -> Reply:
-    data = [{"b64_json": base64.b64encode(data).decode()} | more for data in pictures]
+def images(*pictures: bytes, usage: Any = USAGE, **more: object) -> Reply:
+    data: list[dict[str, object]] = [{"b64_json": base64.b64encode(data).decode()} | more for data in pictures]
     return reply({"created": 1, "data": data} | ({"usage": usage} if usage is not None else {}))
 
 
@@ -143,6 +143,15 @@ async def test_dalle3_is_sent_text_alone_with_its_own_parameters() -> None:
     }
     assert drawn.revised_prompt == "better"
     assert drawn.cost.usd == 0.12
+
+
+@pytest.mark.parametrize(("told", "kept"), [("a\ud800\0b", "a b"), (["no text"], None), ("x" * 9_000, "x" * 4_000)])
+async def test_words_that_come_with_a_picture_never_lose_it(told: object, kept: str | None) -> None:
+    made = picture()
+    async with standing_in(script(images(made, revised_prompt=told))) as openai:
+        drawn = await draw(openai.url)
+    assert drawn.image == made
+    assert drawn.revised_prompt == kept
 
 
 @pytest.mark.parametrize(("model", "limit"), [("dall-e-3", 4_000), ("gpt-image-2", 32_000)])

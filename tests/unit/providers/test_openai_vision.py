@@ -265,8 +265,8 @@ def test_keywords_are_clean_korean_nouns_and_few() -> None:
             " 마우스 ", "마우스", "마 우 스", "#키보드", "mouse", "", "\u200b모니터\u202e", "LED 스탠드", "각" * 31,
             "'책상'", "<b>램프</b>", "https://example.com 의자", "의자\n받침", "데스크 매트", "화분", "연필꽂이",
         ],
-        tags=["#미니멀", "미니멀", "", "x" * 90],
-        mood=" 차분한\t오후 ",
+        tags=["#미니멀", "<i>미니멀</i>", "", "x" * 90, "<img src=x onerror=alert(1)>"],
+        mood=" 차분한\t<script>오후 ",
     )  # fmt: skip
     kept = cleaned(given)
     assert kept.prompt == "A desk"
