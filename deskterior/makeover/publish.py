@@ -26,10 +26,9 @@ class Published(BaseModel):
 
 
 class Publish:
-    def __init__(self, storage: Storage, drafts: Drafts, pauses_s: tuple[float, ...] = PAUSES_S) -> None:
+    def __init__(self, storage: Storage, drafts: Drafts) -> None:
         self._storage = storage
         self._drafts = drafts
-        self._pauses_s = pauses_s
 
     async def __call__(self, run: Run, journal: Journal, picture: Picture, basket: Basket) -> None:
         """Raises StorageFailed when the picture cannot be stored, or no link to it can be made; it is not lost."""
@@ -46,7 +45,7 @@ class Publish:
 
     async def _store(self, key: str) -> None:
         draft = await self._drafts.get(key)
-        for pause in (*self._pauses_s, None):
+        for pause in (*PAUSES_S, None):
             try:
                 if draft is not None:
                     await self._storage.put_at(key, draft)

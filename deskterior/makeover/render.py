@@ -46,7 +46,6 @@ class Render:
         expected: CostItem | None,
         allowed: int,
         places: asyncio.Semaphore,
-        keep_pauses_s: tuple[float, ...] = KEEP_PAUSES_S,
     ) -> None:
         self._model = model
         self._storage = storage
@@ -55,7 +54,6 @@ class Render:
         self._expected = expected
         self._allowed = allowed
         self._places = places
-        self._keep_pauses_s = keep_pauses_s
 
     async def __call__(self, run: Run, journal: Journal, photo: bytes, description: Description) -> Picture:
         """Raises as `buy`."""
@@ -98,7 +96,7 @@ class Render:
         return True
 
     async def _keep(self, run: Run, key: str, image: bytes) -> None:
-        for pause in (*self._keep_pauses_s, 0.0):
+        for pause in (*KEEP_PAUSES_S, 0.0):
             try:
                 await self._storage.put_at(key, image)
                 return

@@ -72,6 +72,14 @@ async def one_house(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
         yield house
 
 
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many tries as ever, with less between them."""
+    monkeypatch.setattr("deskterior.callbacks._FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr("deskterior.makeover.render.KEEP_PAUSES_S", (0.001, 0.002))
+    monkeypatch.setattr("deskterior.makeover.publish.PAUSES_S", (0.001, 0.002, 0.003))
+
+
 @pytest.fixture
 def house(one_house: House) -> House:
     """The one house, with no faults and an empty ledger."""
