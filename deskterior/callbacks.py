@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 import structlog
@@ -114,6 +115,8 @@ class CallbackSender:
             timeout=settings.callback_timeout_s,
             follow_redirects=False,
             headers={"Content-Type": "application/json", "Accept-Encoding": "identity", "User-Agent": "deskterior"},
+            # Each message stands for itself: a cookie kept would tie all later ones to the session of the first.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
 
     @property

@@ -112,6 +112,17 @@ async def test_the_backend_gets_the_exact_bytes_signed_as_json() -> None:
     assert Webhook(secret).verify(backend.body, signed) == {"initial_image_url": PHOTO, "classify": True}
 
 
+async def test_no_cookie_ties_one_message_to_another() -> None:
+    backend = Backend(answer("200 OK", b"", "Set-Cookie: JSESSIONID=1; Path=/", "Connection: close"))
+    async with listening(backend) as url:
+        sender = CallbackSender(settings(url))
+        for message_id in ("msg_1", "msg_2"):
+            assert await sender.attempt(message_id, DESK) == Delivered()
+        await sender.aclose()
+    assert backend.requests == 2
+    assert b"cookie" not in backend.head.lower()
+
+
 async def test_without_a_secret_nothing_pretends_to_be_signed() -> None:
     backend = Backend(answer("200 OK"))
     await deliver(backend)
