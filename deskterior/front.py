@@ -221,13 +221,16 @@ async def _refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
 def _kind(path: str) -> str:
     """Whose place a request takes. Those that others may hold up for minutes never keep out the quick ones.
 
-    `wait` is for outside services, `transfer` at the client's own pace, `health` is always answered.
+    `wait` is for outside services, `watch` for what becomes of a task, `transfer` at the client's own pace, `health` is
+    always answered.
     """
     if path in HEALTH_PATHS:
         return "health"
     if path.startswith("/files/"):
         return "transfer"
-    return "wait" if path.startswith(("/v1/", "/v2/")) or path.endswith("/events") else "quick"
+    if path.endswith("/events"):
+        return "watch"
+    return "wait" if path.startswith(("/v1/", "/v2/")) else "quick"
 
 
 def _crash(scope: Scope, error: Exception) -> InternalError:

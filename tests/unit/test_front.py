@@ -60,6 +60,7 @@ def inner(held: Hold | None = None) -> Starlette:
             Route("/crash", crash),
             Route("/hold", hold),
             Route("/v1/hold", hold),
+            Route("/1/events", hold),
             Route("/timeout", timeout),
             Route("/half", half),
             Route("/health", plain_ok),
@@ -176,13 +177,15 @@ async def test_beyond_the_limit_requests_are_refused_at_once_and_health_still_an
         assert (await http.get("/nowhere")).status_code == 404
 
 
-async def test_those_who_wait_for_outside_services_never_keep_out_the_quick() -> None:
+@pytest.mark.parametrize(("held", "others"), [("/v1/hold", ["/echo"]), ("/1/events", ["/echo", "/v1/generate"])])
+async def test_those_who_wait_or_watch_never_keep_out_others(held: str, others: list[str]) -> None:
     hold = Hold()
     async with client(Front(bentoml(), api=inner(hold), body_max_bytes=1024, max_concurrency=1)) as http:
-        waiting = asyncio.create_task(http.get("/v1/hold"))
+        waiting = asyncio.create_task(http.get(held))
         await hold.entered.acquire()
-        assert is_problem(await http.get("/v1/hold"), 503, "overloaded")
-        assert (await http.post("/echo")).status_code == 200
+        assert is_problem(await http.get(held), 503, "overloaded")
+        for path in others:
+            assert (await http.post(path)).status_code == 200
         hold.gate.set()
         assert (await waiting).status_code == 200
 
