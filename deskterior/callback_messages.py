@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import parse_qs, urlsplit
@@ -19,6 +20,8 @@ from deskterior.schemas import Problem, Product, ProductDetail, PromptResponse, 
 log = structlog.get_logger(__name__)
 
 Format = Literal["nested", "flat"]
+OwnCode = Callable[[str], str | None]
+"""The code that the team's own table gives to the product of a purchase address, if it is in there."""
 
 # The columns of the backend's tables, in Java's characters (UTF-16 units).
 _MAX_TEXT = 255
@@ -69,9 +72,13 @@ def desk_found(status: TaskStatus) -> bytes:
     return _body(status)
 
 
-def generate_ended(result: PromptResponse | Failure, form: Format) -> bytes:
+def no_code(_: str) -> None:
+    """An `OwnCode` where there is no table."""
+
+
+def generate_ended(result: PromptResponse | Failure, form: Format, own_code: OwnCode = no_code) -> bytes:
     """The message after a generate ended, well or not, as the bytes to send."""
-    return _body(flat(result) if form == "flat" else nested(result))
+    return _body(flat(result, own_code) if form == "flat" else nested(result))
 
 
 def nested(result: PromptResponse | Failure) -> NestedMessage:
@@ -86,7 +93,7 @@ def nested(result: PromptResponse | Failure) -> NestedMessage:
     )
 
 
-def flat(result: PromptResponse | Failure) -> FlatMessage:
+def flat(result: PromptResponse | Failure, own_code: OwnCode = no_code) -> FlatMessage:
     """Texts are cut to the backend's limits. A product with an address or a price that does not fit is left out, since
     neither can be cut and stay true; of two with one code the first stays."""
     if isinstance(result, Failure):
@@ -95,7 +102,7 @@ def flat(result: PromptResponse | Failure) -> FlatMessage:
         log.warning("callback.picture_address_too_long", length=java_length(result.processed_image_url))
     products: dict[str, FlatProduct] = {}
     for detail in (detail for product in result.products for detail in product.details):
-        code = product_code(detail)
+        code = own_code(detail.link) or product_code(detail)
         if reason := _unfit(detail):
             log.warning("callback.product_left_out", product_code=code, reason=reason)
             continue

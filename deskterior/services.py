@@ -9,6 +9,7 @@ from typing import Self
 from fastapi import Request
 
 from deskterior import storage
+from deskterior.callback_messages import no_code
 from deskterior.callbacks import CallbackSender
 from deskterior.config import Settings, SettingsError
 from deskterior.errors import NotFound, PhotoUnreachable
@@ -87,6 +88,7 @@ class Services:
                 search=outside.search,
                 sender=sender,
                 prompts=prompts,
+                own_code=outside.catalogue.product_code if outside.catalogue else no_code,
             )
             makeovers = Makeovers(settings, database, outfit)
             opened.push_async_callback(makeovers.close)

@@ -17,7 +17,7 @@ from typing import Protocol
 import sqlalchemy as sa
 import structlog
 
-from deskterior.callback_messages import Failure, Format, generate_ended
+from deskterior.callback_messages import Failure, Format, OwnCode, generate_ended, no_code
 from deskterior.callbacks import Delivered, Outcome, TryAgain, next_pause
 from deskterior.errors import NotFound, Overloaded
 from deskterior.jobs.database import Database
@@ -48,6 +48,7 @@ class Terms:
 
     form: Format
     max_age_s: float
+    own_code: OwnCode = no_code
 
 
 def pause_before_next(outcome: TryAgain, attempts: int, rng: random.Random) -> float:
@@ -118,7 +119,7 @@ class Delivery:
         request_base.set(whole.task.link_base)
         task = await self._view.task(whole)
         if task.result is not None:
-            return generate_ended(task.result, self._terms.form)
+            return generate_ended(task.result, self._terms.form, self._terms.own_code)
         if task.error is not None:
             return generate_ended(Failure(task.initial_image_url, task.error), self._terms.form)
         return None  # it was cancelled, or runs again: then it will be told how that ends

@@ -11,7 +11,7 @@ from typing import Literal
 
 import structlog
 
-from deskterior.callback_messages import desk_found
+from deskterior.callback_messages import OwnCode, desk_found, no_code
 from deskterior.config import Settings
 from deskterior.errors import CustomModelMissing, NotFound, Overloaded
 from deskterior.jobs.database import Database
@@ -68,6 +68,7 @@ class Outfit:
     search: ProductSearch
     sender: Sender
     prompts: Prompts
+    own_code: OwnCode = no_code
 
 
 class Makeovers:
@@ -86,7 +87,7 @@ class Makeovers:
             outfit.sender,
             self._register,
             self._view,
-            Terms(settings.callback_format, settings.callback_max_age_s),
+            Terms(settings.callback_format, settings.callback_max_age_s, outfit.own_code),
             submit=lambda job_id, arguments, delay_s: self._engine.submit(
                 "deliver", job_id, *arguments, delay_s=delay_s
             ),

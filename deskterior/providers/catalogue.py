@@ -64,7 +64,7 @@ class Catalogue:
             line = reader.line_num + 1
             for cells in reader:
                 row = _row(cells, f"{where}, line {line}")
-                if row.code and (first := lines_of_codes.setdefault(row.code, line)) != line:
+                if row.code and (first := lines_of_codes.setdefault(row.code.casefold(), line)) != line:
                     raise SettingsError(f"{where}, line {line}, column product_code: {row.code} is line {first}'s too")
                 rows.append(row)
                 line = reader.line_num + 1
@@ -86,7 +86,7 @@ class Catalogue:
         return [product for _, product in scored[:limit]]
 
     def product_code(self, link: str) -> str | None:
-        """The table's code of the product with this purchase address, if it has one."""
+        """The table's code of the product with this purchase address, if it has one: an `OwnCode` for the callback."""
         return self._codes.get(link)
 
 

@@ -222,6 +222,12 @@ def test_any_other_product_has_a_code_made_from_its_link(link: str) -> None:
     assert len(code) == 37
 
 
+def test_a_product_of_the_teams_own_table_has_the_tables_code() -> None:
+    own, other = detail(link="https://shop.example/1"), detail(link="https://shop.example/2")
+    told = json.loads(generate_ended(result(own, other), "flat", {own.link: "M-720"}.get))
+    assert [product["product_code"] for product in told["products"]] == ["M-720", product_code(other)]
+
+
 BODY = '{"감": "🖱"}'.encode()
 
 

@@ -24,6 +24,7 @@ from deskterior.storage import Links, LocalStorage
 
 DESK = "https://photos.example/desk.jpg"
 KEYWORDS = ["마우스", "키보드"]
+PRODUCT = "https://search.shopping.naver.com/catalog/1"
 
 
 def png(colour: tuple[int, int, int] = (200, 120, 40)) -> bytes:
@@ -140,7 +141,7 @@ class FakeSearch:
             title="무소음 마우스",
             price="21990",
             mall="네이버",
-            link="https://search.shopping.naver.com/catalog/1",
+            link=PRODUCT,
             image="https://images.example/1.jpg",
             main_category="마우스",
             sub_category="무선마우스",
@@ -213,5 +214,6 @@ def make_outfit(
         search=FakeSearch(ledger, faults),
         sender=sender,
         prompts=Prompts.load(),
+        own_code={PRODUCT: "M-1"}.get,
     )
     return outfit, sender

@@ -1,8 +1,9 @@
-"""Limits on money, places and time: each with makeovers of its own."""
+"""Limits on money, places and time, and other settings: each with makeovers of its own."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,13 @@ class TestPlaces:
             assert (await house.ended(task.id)).status == "succeeded"
 
 
-class TestCallbackAge:
+class TestCallback:
+    async def test_the_flat_message_has_the_code_of_the_teams_own_table(self, tmp_path: Path) -> None:
+        async with open_house(tmp_path, callback_format="flat") as house:
+            await house.made()
+            [(_, body)] = house.sender.sent
+            assert [product["product_code"] for product in json.loads(body)["products"]] == ["M-1"]
+
     async def test_a_backend_that_stays_away_is_given_up_in_the_end(self, tmp_path: Path) -> None:
         async with open_house(tmp_path, callback_max_age_s=0.2) as house:
             house.faults.outcomes = [TryAgain("the backend could not be reached", after=0.05)] * 50

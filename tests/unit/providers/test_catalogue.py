@@ -125,6 +125,10 @@ GOOD = "책상,1000,팀,https://a.b/c,https://a.b/d,가구,책상,,\n"
         (HEADER + GOOD.replace("\n", ",x\n"), "line 2: more cells"),
         (HEADER + GOOD.replace(",,\n", "," + "x" * 46 + ",\n"), "line 2, column product_code"),
         (HEADER + GOOD.replace(",,\n", ",A,\n") * 2, "line 3, column product_code: A is line 2's too"),
+        (
+            HEADER + GOOD.replace(",,\n", ",A,\n") + GOOD.replace(",,\n", ",a,\n"),
+            "line 3, column product_code: a is line 2's too",
+        ),  # the backend's database does not tell cases apart
         (HEADER + GOOD + '"책상,1000', "line 3"),
         (HEADER + '"책\n상",1000,팀,https://a.b/c,https://a.b/d,가구,책상,,\n' + "x\n", "line 4, column price"),
         ((HEADER + GOOD).encode("cp949"), "CP949"),
