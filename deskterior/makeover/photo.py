@@ -59,9 +59,10 @@ class TakePhoto:
         data = await self._looked_at(run.task.initial_image_url)
         # A type that is not stored was refused by the decoder already.
         key = key_for("inputs", run.task.id, sniff(data[:HEAD]) or "image/jpeg")
-        await self._storage.put_at(key, data)
         if not done:
+            # Before it is stored: of a task that was deleted meanwhile nothing is kept, and no key is unknown.
             await journal.note(run, "photo", Kept(key=key).model_dump_json())
+        await self._storage.put_at(key, data)
         return await self._photos.scaled(data, LONGEST)
 
     async def only(self, url: str) -> bytes:

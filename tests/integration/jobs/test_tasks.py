@@ -101,6 +101,25 @@ class TestDelete:
             with pytest.raises(NotFound):
                 await gone(task.id)
 
+    async def test_a_photo_that_arrives_afterwards_is_not_kept(self, house: House) -> None:
+        before = set(house.folder.rglob("*.png"))
+        asked, held = asyncio.Event(), asyncio.Event()
+
+        async def fetch() -> None:
+            asked.set()
+            await held.wait()
+
+        house.faults.before["fetch"] = fetch
+        task = await house.makeovers.start(GenerateRequest(image_url=DESK))
+        await asked.wait()
+        await house.makeovers.cancel(task.id)
+        await house.makeovers.delete(task.id)
+        held.set()
+
+        await until(lambda: house.ledger.count("fetch answered"))
+        await until(lambda: not house.makeovers._engine._running["makeover"])
+        assert set(house.folder.rglob("*.png")) == before
+
     async def test_is_refused_while_the_task_is_under_way(self, house: House) -> None:
         held = asyncio.Event()
         house.faults.before["render"] = held.wait  # type: ignore[assignment]
