@@ -7,7 +7,6 @@ BentoML's own clients read from `/schema.json`, and share the routes' code.
 from __future__ import annotations
 
 import asyncio
-import gc
 
 import bentoml
 
@@ -20,6 +19,7 @@ from deskterior.routers.classify import look
 from deskterior.routers.generate import make
 from deskterior.schemas import ClassifyRequest, Description, GenerateRequest, PromptResponse, TaskStatus
 from deskterior.services import Services
+from deskterior.startup import keep_loaded
 from runners.launcher import ChildFailed, start_beside
 
 try:
@@ -59,10 +59,7 @@ class Deskterior:
     async def open(self) -> None:
         telemetry.configure_logging(SETTINGS.log_level, SETTINGS.log_format)
         self.services = API.state.services = await Services.open(SETTINGS)
-        # What has been loaded stays: to look through it again and again cost an empty handler 200 ms at p99.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
+        keep_loaded()
 
     @bentoml.on_shutdown
     async def close(self) -> None:

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from deskterior import version
 from deskterior.errors import DeskteriorError, Invalid, ServerError
-from deskterior.front import of_status, problem_response
+from deskterior.problems import of_status, problem_response
 from deskterior.routers import classify, files, generate, healthcheck, info, tasks, uploads
 from deskterior.schemas import Problem
 

@@ -7,7 +7,6 @@ also those of BentoML's own paths. What a path does is the routers' business.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -22,11 +21,11 @@ from deskterior.errors import (
     DeskteriorError,
     InternalError,
     Invalid,
-    MethodNotAllowed,
     NotFound,
     Overloaded,
     ServerError,
 )
+from deskterior.problems import of_status, problem_response
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -236,37 +235,6 @@ def _kind(path: str) -> str:
 def _crash(scope: Scope, error: Exception) -> InternalError:
     log.error("request.crashed", method=scope["method"], path=scope["path"][:LOGGED_PATH], exc_info=error)
     return InternalError()
-
-
-def problem_response(error: DeskteriorError, request_id: str | None) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Headers and body of an RFC 9457 answer."""
-    body = json.dumps(error.problem(request_id), ensure_ascii=False).encode("utf-8", "replace")
-    headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
-    if error.retry_after is not None:
-        headers.append((b"retry-after", str(max(1, round(error.retry_after))).encode()))
-    return headers, body
-
-
-def of_status(status: int, detail: str = "") -> DeskteriorError:
-    """The error for a status that came without one of ours. 400 is 422: a body that does not parse does not fit."""
-    match status:
-        case 404:
-            return NotFound("There is nothing at this path; see /docs")
-        case 405:
-            return MethodNotAllowed("See the Allow header, or /docs")
-        case 413:
-            return BodyTooLarge(detail)
-        case 400 | 422:
-            detail = detail or "The request cannot be read"
-            return Invalid(detail, errors=[{"field": "body", "message": detail}])
-        case 429 | 503:
-            return Overloaded("The service is not ready; try again shortly", retry_after=2)
-        case _ if 400 <= status < 500:
-            error = ClientError(detail)
-        case _:
-            return InternalError()
-    error.status = status  # type: ignore[misc]
-    return error
 
 
 def _respelled(scope: Scope) -> Scope:

@@ -7,8 +7,6 @@ of all callers meet in one batcher. It belongs on loopback or a private network:
 from __future__ import annotations
 
 import asyncio
-import gc
-import json
 import math
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Annotated, Any
@@ -38,6 +36,8 @@ from deskterior.errors import (
     Overloaded,
     ServerError,
 )
+from deskterior.problems import problem_response
+from deskterior.startup import keep_loaded
 from runners import wire
 from runners.placement import EmbeddedDesk
 
@@ -82,8 +82,8 @@ async def _problem(_: Request, error: Exception) -> Response:
         error = InternalError(internal=repr(error))
     if isinstance(error, ServerError):
         log.error("runner.failed", slug=error.slug, internal=error.internal or None)
-    headers = {} if error.retry_after is None else {"Retry-After": str(math.ceil(error.retry_after))}
-    return Response(json.dumps(error.problem()), error.status, headers, "application/problem+json")
+    headers, body = problem_response(error, None)
+    return Response(body, error.status, {name.decode(): value.decode() for name, value in headers})
 
 
 async def _gone(_: Request, __: Exception) -> Response:
@@ -147,10 +147,7 @@ class DeskClassifier:
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     def ready(self) -> None:
         telemetry.configure_logging(settings().log_level, settings().log_format)
-        # Everything loaded stays for good: the collector need not walk it again and again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
+        keep_loaded()
         log.info("runner.ready", model=self.desk.info.version, device=self.desk.info.device)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from typing import Literal, cast
 
-from openai import AsyncOpenAI
-
 from deskterior.providers import Drawn
-from deskterior.providers.models import ImageEntry
 from deskterior.providers.openai_client import openai_call
-from deskterior.providers.openai_pictures import drawn, quality_for, size_for, sizes_for
+from deskterior.providers.openai_pictures import OpenAIPictures, drawn, size_for
 from deskterior.providers.outside_text import cut
 from deskterior.schemas import Concept
 
@@ -21,19 +18,8 @@ MAX_PROMPT = 32_000
 Quality = Literal["low", "medium", "high", "xhigh", "max", "auto"]
 
 
-class GptImage:
-    """An `ImageModel`.
-
-    Raises:
-        SettingsError: the model knows no such size or quality.
-    """
-
-    def __init__(self, client: AsyncOpenAI, model: ImageEntry, *, size: str, quality: str, timeout_s: float) -> None:
-        self._client = client
-        self._model = model
-        self._sizes = sizes_for(model, size)
-        self._quality = quality_for(model, quality)
-        self._timeout_s = timeout_s
+class GptImage(OpenAIPictures):
+    """An `ImageModel`."""
 
     async def draw(self, prompt: str, photo: bytes, concept: Concept) -> Drawn:  # noqa: ARG002  the prompt has the style
         """Restyle the photo, a JPEG under 50 MB. One call, once.

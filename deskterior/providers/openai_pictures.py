@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 
+from openai import AsyncOpenAI
 from openai.types import ImagesResponse
 
 from deskterior.config import SettingsError
@@ -21,6 +22,21 @@ _SIZE = re.compile(r"[1-9]\d{2,3}x[1-9]\d{2,3}")
 _STEP = 16
 REVISED_LENGTH = 4_000
 """Characters of the prompt that the model says it drew by."""
+
+
+class OpenAIPictures:
+    """What an adapter draws with.
+
+    Raises:
+        SettingsError: the model knows no such size or quality.
+    """
+
+    def __init__(self, client: AsyncOpenAI, model: ImageEntry, *, size: str, quality: str, timeout_s: float) -> None:
+        self._client = client
+        self._model = model
+        self._sizes = sizes_for(model, size)
+        self._quality = quality_for(model, quality)
+        self._timeout_s = timeout_s
 
 
 def quality_for(model: ImageEntry, wanted: str) -> str:

@@ -16,7 +16,8 @@ from fastapi import FastAPI, Request, Response
 
 from deskterior.config import Settings
 from deskterior.errors import DeskteriorError
-from deskterior.front import Front, problem_response
+from deskterior.front import Front
+from deskterior.problems import problem_response
 from deskterior.routers import files, uploads
 from deskterior.storage import Links, LocalStorage, build
 from deskterior.storage.keys import new_key
