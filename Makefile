@@ -83,6 +83,8 @@ lock: | $(BIN)/uv
 	  --no-emit-index-url --no-emit-find-links --no-header $(LOCK) -o requirements.txt
 	@$(UV) pip compile -q pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-header -c requirements.txt --no-annotate -o requirements-serve.txt
+	@$(UV) pip compile -q pyproject.toml --extra gpu --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-header -c requirements.txt --no-annotate -o requirements-gpu.txt
 
 docs: $(VENV)/.serve
 	@$(BIN)/python -m deskterior.settings_table > docs/settings.md
