@@ -10,7 +10,9 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
+
+from deskterior.doors import DoorSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 OPENAI_URL = "https://api.openai.com/v1"
@@ -21,7 +23,7 @@ class SettingsError(ValueError):
     """The settings cannot be used; the text says which one and how to mend it."""
 
 
-class Settings(BaseSettings):
+class Settings(DoorSettings):
     """Every setting of the service. Names in capitals are the environment's; secrets never print."""
 
     model_config = SettingsConfigDict(
@@ -202,6 +204,7 @@ class Settings(BaseSettings):
     def _production(self) -> None:
         if not self.api_keys.get_secret_value().strip():
             raise ValueError("API_KEYS is missing: ENV=production does not start without keys")
+        self.check_doors([self.desk_placement, self.custom_placement])
         sandbox = urlsplit(self.sandbox_url).netloc
         for name in ("openai_base_url", "naver_base_url", "callback_url"):
             url = urlsplit(getattr(self, name))

@@ -1,7 +1,8 @@
 """The desk classifier as a BentoML service: the embedded desk of `placement`, behind HTTP.
 
 `POST /score` is the wire of `runners.wire`, for our own API; `classify` is for BentoML's clients. Either way the photos
-of all callers meet in one batcher. It belongs on loopback or a private network: it asks nobody for a key.
+of all callers meet in one batcher. It belongs on loopback or a private network: it knows no clients and no limits, only
+`RUNNER_TOKEN`, which every request must carry where it is set.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from deskterior import telemetry
-from deskterior.config import settings
+from deskterior.config import SettingsError, settings
 from deskterior.errors import (
     BodyTooLarge,
     ClientError,
@@ -40,8 +41,14 @@ from deskterior.problems import problem_response
 from deskterior.startup import keep_loaded
 from runners import wire
 from runners.placement import EmbeddedDesk
+from runners.token import TokenGuard, demanded_token
 
 log = structlog.get_logger(__name__)
+
+try:
+    TOKEN = demanded_token(settings())
+except SettingsError as error:
+    raise SystemExit(f"The runner does not start. {error}") from None
 
 MAX_PHOTOS = 64
 """In one call. More are several calls: they meet in the batcher all the same."""
@@ -167,6 +174,7 @@ class DeskClassifier:
 
 
 DeskClassifier.add_asgi_middleware(BodyLimit, limit=MAX_BODY)  # type: ignore[attr-defined]
+DeskClassifier.add_asgi_middleware(TokenGuard, token=TOKEN)  # type: ignore[attr-defined]
 
 
 def _check_photos(shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> None:

@@ -23,6 +23,7 @@ import httpx
 import structlog
 
 from deskterior.config import ROOT, Settings
+from runners import token
 
 log = structlog.get_logger(__name__)
 
@@ -235,6 +236,9 @@ def start_beside(settings: Settings) -> None:
     """
     children: list[Child] = []
     atexit.register(_stop_all, children)
+    if settings.desk_placement == "process" and not settings.runner_token.get_secret_value():
+        # By environment, which no other user of the machine can read, unlike a command line.
+        os.environ[token.SETTING] = token.new_token()
     if settings.desk_placement == "process":
         child, os.environ["DESK_RUNNER"] = desk_classifier()
         children.append(child.start())

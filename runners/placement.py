@@ -73,7 +73,9 @@ async def connect_desk_classifier(settings: Settings) -> DeskClient:
             "RUNNERS=process is for `bentoml serve service:Deskterior`, which starts the runner. Anywhere else, start "
             "`bentoml serve runners.desk_classifier:DeskClassifier` and give its address as RUNNERS"
         )
-    return await RemoteDesk.open(place, timeout_s=settings.runner_timeout_s)
+    return await RemoteDesk.open(
+        place, timeout_s=settings.runner_timeout_s, token=settings.runner_token.get_secret_value()
+    )
 
 
 class EmbeddedDesk:

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from deskterior.errors import DeskteriorError, Invalid, Overloaded, RunnerFailed
 from runners.desk_engine import ModelInfo
+from runners.token import token_headers
 
 log = structlog.get_logger(__name__)
 
@@ -89,14 +90,17 @@ class RemoteDesk:
         self._timeout_s = timeout_s
 
     @classmethod
-    async def open(cls, url: str, timeout_s: float = 30.0, ready_within_s: float = READY_WITHIN_S) -> Self:
-        """Connect, waiting for a runner that is still starting.
+    async def open(
+        cls, url: str, timeout_s: float = 30.0, ready_within_s: float = READY_WITHIN_S, *, token: str = ""
+    ) -> Self:
+        """Connect, waiting for a runner that is still starting. `token` is what that runner demands.
 
         Raises:
-            RunnerFailed: nothing that is a desk classifier answered within `ready_within_s`.
+            RunnerFailed: nothing that is a desk classifier answered within `ready_within_s`, or it refused the token.
         """
         client = httpx.AsyncClient(
             base_url=url,
+            headers=token_headers(token),
             timeout=httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s)),
             limits=httpx.Limits(max_connections=256, max_keepalive_connections=64, keepalive_expiry=KEEP_ALIVE_S),
             trust_env=False,  # a proxy of the environment is for the world outside
@@ -185,6 +189,8 @@ async def _fetch_info(client: httpx.AsyncClient) -> ModelInfo:
     response = await client.get(MODEL_PATH)
     if response.status_code >= 500:
         raise RunnerGone(f"status {response.status_code}")
+    if response.status_code == 401:
+        raise RunnerFailed("The runner refused RUNNER_TOKEN: set the same one here and there")
     try:
         response.raise_for_status()
         return ModelInfo.model_validate_json(response.content)
