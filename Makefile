@@ -2,6 +2,7 @@
 #   make demo [PHOTO="path-or-url ..."]   the main job on sample photos, or on yours; pictures in demo-output/
 #   make test                             checks, then every test
 #   make serve                            the service for development, until Ctrl-C; HOST=0.0.0.0 for other machines
+#   make fuzz FUZZ_S=600                  hostile input for so many seconds: the photo decoder, the parsers, the API
 #   make check | train | bench | build | lock
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -13,11 +14,12 @@ HOST   ?= 127.0.0.1
 DATA   ?= data/photos
 PHOTO  ?=
 PYTEST ?=
+FUZZ_S ?= 600
 
 export PYTHONPATH := $(CURDIR)
 export BENTOML_DO_NOT_TRACK := true
 
-.PHONY: setup demo serve check test train bench build lock docs java clean
+.PHONY: setup demo serve check test train bench build lock docs fuzz java clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/uv:
@@ -67,6 +69,9 @@ java:
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
 	    $(JAVA_PACKAGES) $$(command -v javac >/dev/null || echo default-jdk-headless) >/dev/null; \
 	else echo "== no Java client here: the test with one is skipped (to install it: run 'make java' as root)"; fi
+
+fuzz: $(VENV)/.dev
+	@$(BIN)/python -m fuzz --seconds $(FUZZ_S) $(FUZZ)
 
 train: $(VENV)/.dev
 	@$(BIN)/python -m training train --data $(DATA)
