@@ -8,7 +8,6 @@ Threads and memory for many photos at once are left to `deskterior.photos`.
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,25 +16,31 @@ from typing import Literal
 import numpy as np
 import pillow_heif
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from deskterior import photo_parts
 from deskterior.errors import PhotoError, PhotoTooLarge, PhotoTypeUnsupported, PhotoUnreadable
 
 SIZE = 224
 MAX_PIXELS = 64_000_000
-MAX_SCANS = 64
-"""A progressive JPEG has about 10. At 64 megapixels a scan takes 95 bytes and 56 ms: 20 MB can hold hours of them."""
 
 PhotoType = Literal["image/jpeg", "image/png", "image/webp", "image/heic"]
+
+
+class _Jpeg(JpegImageFile):
+    def getexif(self) -> Image.Exif:
+        """Nothing. Pillow looks for the dots per inch in it while it opens the file; which way is up we read."""
+        return Image.Exif()
+
 
 # Each type is opened by its one class and never by `Image.open`: no other plugin of Pillow's ever sees the bytes, an
 # MPO (the JPEG of many phones) is its first picture, and no warning of Pillow's own pixel limit is printed.
 _OPENERS: dict[PhotoType, type[ImageFile]] = {
-    "image/jpeg": JpegImageFile,
+    "image/jpeg": _Jpeg,
     "image/png": PngImageFile,
     "image/webp": WebPImageFile,
     "image/heic": pillow_heif.HeifImageFile,
@@ -48,7 +53,6 @@ pillow_heif.options.AUX_IMAGES = False
 
 _HEIC_STILLS = {b"heic", b"heix", b"heim", b"heis"}
 _HEIC_SEQUENCES = {b"hevc", b"hevx", b"hevm", b"hevs", b"msf1"}
-_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _OTHERS = {
     b"GIF8": "GIF",
     b"BM": "BMP",
@@ -133,7 +137,7 @@ def memory_needed(data: bytes, side: int = SIZE, max_pixels: int = MAX_PIXELS) -
         if kind != "image/jpeg":
             return full * _BYTES_A_PIXEL[kind]
         image.draft("RGB", (2 * side, 2 * side))
-        coefficients = full * _BYTES_A_COEFFICIENT_SET if _scans(data, 1) > 1 else 0
+        coefficients = full * _BYTES_A_COEFFICIENT_SET if photo_parts.scans(data, 1) > 1 else 0
         return image.width * image.height * _BYTES_A_PIXEL[kind] + coefficients
 
 
@@ -191,6 +195,10 @@ def _named_errors() -> Iterator[None]:
 def _open(data: bytes, max_pixels: int) -> tuple[PhotoType, ImageFile]:
     """Read the header and refuse by it. No pixel is decoded yet."""
     kind = photo_type(data)
+    if kind == "image/jpeg":
+        photo_parts.check_jpeg(data)
+    elif kind == "image/png":
+        photo_parts.check_png(data)
     image = _OPENERS[kind](io.BytesIO(data))
     if image.width * image.height > max_pixels:
         raise PhotoTooLarge(
@@ -198,39 +206,7 @@ def _open(data: bytes, max_pixels: int) -> tuple[PhotoType, ImageFile]:
         )
     if getattr(image, "is_animated", False):
         raise PhotoTypeUnsupported("The file is animated or holds several pictures: send a still photo")
-    if kind == "image/jpeg" and _too_many_scans(data):
-        raise PhotoUnreadable(f"The JPEG has more than {MAX_SCANS} scans: save it again")
-    if kind == "image/png" and _PNG_END not in data:
-        raise PhotoUnreadable("The PNG is cut short: save or upload it again")
     return kind, image
-
-
-_MARKER = re.compile(rb"\xff+([^\0\xd0-\xd7\xff])")
-
-
-def _too_many_scans(data: bytes) -> bool:
-    # The cheap looks come first: most photos have one scan, and of most others the bytes of a marker are few. Those may
-    # also lie in a video behind the picture, so a large number of them is counted properly.
-    return _scans(data, 1) > 1 and data.count(b"\xff\xda") > MAX_SCANS and _scans(data, MAX_SCANS) > MAX_SCANS
-
-
-def _scans(data: bytes, enough: int) -> int:
-    """How many scans of a JPEG will be decoded (ITU-T T.81, B.1), counted to one over `enough`: 10 ms a megabyte."""
-    at, scans, components = 2, 0, 0
-    while scans <= enough and (marker := _MARKER.search(data, at)):
-        code, at = marker[1][0], marker.end()
-        if code == 0xD9:  # end of image; videos and other pictures may follow it
-            break
-        if code in {0x01, 0xD8}:
-            continue
-        if code in {0xC0, 0xC1, 0xC9}:  # sequential: one scan is all where it has every component
-            components = data[at + 7]
-        elif code == 0xDA:
-            if data[at + 2] == components:
-                return 1
-            scans += 1
-        at += max(int.from_bytes(data[at : at + 2]), 2)
-    return scans
 
 
 def _pixels(image: ImageFile, at_least: tuple[int, int]) -> Image.Image:
@@ -241,7 +217,9 @@ def _pixels(image: ImageFile, at_least: tuple[int, int]) -> Image.Image:
     if isinstance(image, JpegImageFile):
         image.draft("RGB", at_least)
     image.load()
-    method = _TRANSPOSE.get(_orientation(image))
+    # libheif has turned a HEIC already.
+    turned = isinstance(image, pillow_heif.HeifImageFile)
+    method = None if turned else _TRANSPOSE.get(photo_parts.orientation(image.info))
     picture: Image.Image = image if method is None else image.transpose(method)
     del image
     if picture.mode.startswith("I"):  # 16-bit grey, which Pillow would clip instead of scale
@@ -252,11 +230,3 @@ def _pixels(image: ImageFile, at_least: tuple[int, int]) -> Image.Image:
         white.paste(picture, mask=picture)
         return white
     return picture if picture.mode == "RGB" else picture.convert("RGB")
-
-
-def _orientation(image: ImageFile) -> int:
-    """EXIF orientation, 1 to 8. Broken EXIF is common and no reason to refuse the photo."""
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # noqa: BLE001 - see above; the parser throws a dozen kinds
-        return 1

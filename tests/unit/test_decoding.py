@@ -98,7 +98,6 @@ def test_a_heic_is_turned_once_and_not_twice() -> None:
     [b"Exif\0\0", b"Exif\0\0II*\0", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0" + bytes(40), exif(6)[:-9], exif(99)],
 )
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow tells of the damage too
 def test_broken_exif_does_not_fail_the_photo(kind: str, broken: bytes) -> None:
     data = encoded(scene(), kind, exif=broken)
     assert decode(data).shape == (224, 224, 3)
