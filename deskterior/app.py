@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from fastapi.staticfiles import StaticFiles
+from fastapi.responses import RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from deskterior import version
+from deskterior.docs_page import serve_docs
 from deskterior.errors import DeskteriorError, Invalid, ServerError
 from deskterior.problems import of_status, problem_response
 from deskterior.routers import classify, files, generate, healthcheck, info, tasks, uploads
@@ -53,7 +50,7 @@ def create_app() -> FastAPI:
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_api_route("/", lambda: RedirectResponse("docs"), include_in_schema=False)
     _document_truly(app)
-    _serve_docs(app)
+    serve_docs(app)
     return app
 
 
@@ -103,26 +100,6 @@ def _field(where: tuple[int | str, ...]) -> str:
     """`("body", "image_url")` is the field `image_url`; a body as a whole is `body`."""
     parts = [str(part) for part in where if not isinstance(part, int) or len(where) > 2]
     return ".".join(parts[1:]) or ".".join(parts)
-
-
-def _serve_docs(app: FastAPI) -> None:
-    """`/docs` with the Swagger UI that BentoML carries, so that it works where no other network is reached.
-
-    Its addresses are relative: a gateway may let nothing through but the prefix.
-    """
-    package = Path(str(find_spec("bentoml").origin)).parent  # type: ignore[union-attr]
-    app.mount("/docs/assets", StaticFiles(directory=package / "_internal" / "server" / "static_content"))
-
-    async def docs() -> HTMLResponse:
-        return get_swagger_ui_html(
-            openapi_url="openapi.json",
-            title=app.title,
-            swagger_js_url="docs/assets/swagger-ui-bundle.js",
-            swagger_css_url="docs/assets/swagger-ui.css",
-            swagger_favicon_url="docs/assets/favicon-light-32x32.png",
-        )
-
-    app.add_api_route("/docs", docs, include_in_schema=False)
 
 
 def _document_truly(app: FastAPI) -> None:

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ANY_ORIGIN = "*"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]*:[0-9a-f:.]*")
 _TOKEN = re.compile(r"[\x21-\x7e]{16,256}")
 
 
@@ -67,13 +68,7 @@ def _origin(text: str) -> str:
         host, port = parts.hostname or "", parts.port
     except ValueError:
         parts, host, port = urlsplit(""), "", None
-    if (
-        parts.scheme not in _DEFAULT_PORTS
-        or not host
-        or not host.isascii()
-        or "*" in host
-        or parts.username is not None
-    ):
+    if parts.scheme not in _DEFAULT_PORTS or not _HOST.fullmatch(host) or parts.username is not None:
         raise ValueError(f"has {text[:100]!r}, which is no origin: write https://host or https://host:port")
     where = f"[{host}]" if ":" in host else host
     spelled = f"{parts.scheme}://{where}" + (f":{port}" if port not in {None, _DEFAULT_PORTS[parts.scheme]} else "")

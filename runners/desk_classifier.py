@@ -173,8 +173,8 @@ class DeskClassifier:
             raise ServiceUnavailable(error.detail) from error
 
 
-DeskClassifier.add_asgi_middleware(BodyLimit, limit=MAX_BODY)  # type: ignore[attr-defined]
 DeskClassifier.add_asgi_middleware(TokenGuard, token=TOKEN)  # type: ignore[attr-defined]
+DeskClassifier.add_asgi_middleware(BodyLimit, limit=MAX_BODY)  # type: ignore[attr-defined]
 
 
 def _check_photos(shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> None:
