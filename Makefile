@@ -19,7 +19,7 @@ FUZZ_S ?= 600
 export PYTHONPATH := $(CURDIR)
 export BENTOML_DO_NOT_TRACK := true
 
-.PHONY: setup demo serve check test train bench build lock docs fuzz java clean
+.PHONY: setup demo serve check test train tiny-model bench build lock docs fuzz java clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/uv:
@@ -75,6 +75,11 @@ fuzz: $(VENV)/.dev
 
 train: $(VENV)/.dev
 	@$(BIN)/python -m training train --data $(DATA)
+
+# A drawing model of nothing but the right shape: 2 MB, seconds. FAMILY=sdxl|flux|inpaint for others.
+FAMILY ?= sd15
+tiny-model: $(VENV)/.dev
+	@$(BIN)/python -m training tiny --family $(FAMILY)
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks
