@@ -11,10 +11,17 @@ from typing import Any
 
 import structlog
 
+from deskterior.concealed import without_secrets
+
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 # Up to the next blank or quotation mark: a user and a password, and a query or fragment.
 _USER = re.compile(r"(?i)(https?|postgresql(?:\+\w+)?)://[^\s/?#\"'<>]*@")
 _QUERY = re.compile(r"(?i)(https?://[^\s?#\"'<>]+)[?#][^\s\"'<>]+")
+# The same of a path alone, as servers log it.
+_PATH_QUERY = re.compile(r"(?<![^\s\"'(=])(/[^\s?\"'<>]*)\?[^\s\"'<>]+")
+OURS = ("deskterior", "runners", "sandbox", "service")
+LOUD = ("bentoml", "uvicorn", "uvicorn.error", "dbos")
+"""Others that say what somebody who operates the service wants to know."""
 
 
 def request_id(given: str | None) -> str:
@@ -31,14 +38,20 @@ def plain(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.
 
 
 def cut_secrets(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
-    """Cut what may be secret off every address in a log line: queries are signatures, users have passwords."""
+    """Cut the secrets we know out of a log line, and off every address what may be one: queries are signatures, users
+    have passwords.
+    """
     return {key: _cut(value) for key, value in event.items()}
 
 
 def _cut(value: object) -> object:
     match value:
         case str():
-            return _QUERY.sub(r"\1?…", _USER.sub(r"\1://…@", value)) if "://" in value else value
+            if "://" in value:
+                value = _QUERY.sub(r"\1?…", _USER.sub(r"\1://…@", value))
+            if "?" in value:
+                value = _PATH_QUERY.sub(r"\1?…", value)
+            return without_secrets(value)
         case dict():
             return {key: _cut(item) for key, item in value.items()}
         case list() | tuple():
@@ -90,11 +103,14 @@ def configure_logging(level: str, form: str) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    for name in ("bentoml", "uvicorn", "uvicorn.error", "dbos"):
+    wanted = logging.getLevelNamesMapping()[level.upper()]
+    # Libraries tell of every call, with its address, headers and body, at levels that are fine for our own lines.
+    root.setLevel(max(logging.WARNING, wanted))
+    for name in OURS:
+        logging.getLogger(name).setLevel(wanted)
+    for name in LOUD:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    # A line for each outgoing call, with its whole address, is noise and may hold a signature; Front logs the incoming.
-    for name in ("uvicorn.access", "httpx", "httpx2", "httpcore", "openai", "botocore", "boto3", "urllib3"):
-        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+        logger.setLevel(max(logging.INFO, wanted))
+    logging.getLogger("uvicorn.access").setLevel(max(logging.WARNING, wanted))  # Front logs what comes in

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import structlog
 
-from deskterior import telemetry
+from deskterior import concealed, telemetry
+from deskterior.config import Settings
 
 
 @pytest.mark.parametrize("given", ["abc-1", "00-4bf9.a:b_c", "x" * 128])
@@ -25,19 +26,22 @@ def test_another_request_id_is_replaced(given: str | None) -> None:
 class Logged:
     """Logging as the service does it, while a test runs, and the lines that it wrote."""
 
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(self, capsys: pytest.CaptureFixture[str], level: str = "info") -> None:
         self._capsys = capsys
+        self._wanted = level
 
     def __enter__(self) -> None:
         # Not in a fixture's set-up: pytest has other handlers and streams then.
         root = logging.getLogger()
         self._before, self._level = root.handlers[:], root.level
-        telemetry.configure_logging("info", "json")
+        telemetry.configure_logging(self._wanted, "json")
 
     def __exit__(self, *_: object) -> None:
         root = logging.getLogger()
         root.handlers[:] = self._before
         root.setLevel(self._level)
+        for name in (*telemetry.OURS, *telemetry.LOUD):
+            logging.getLogger(name).setLevel(logging.NOTSET)
         structlog.reset_defaults()
 
     def lines(self) -> list[dict[str, Any]]:
@@ -51,7 +55,9 @@ def logged(capsys: pytest.CaptureFixture[str]) -> Logged:
 
 def test_lines_of_both_kinds_are_json_and_hold_no_signature(logged: Logged) -> None:
     with logged, structlog.contextvars.bound_contextvars(request_id="r-1"):
-        structlog.get_logger("a").info("fetched", url="https://b.example/x.jpg?X-Amz-Signature=secret", 이름="책상")
+        structlog.get_logger("deskterior.a").info(
+            "fetched", url="https://b.example/x.jpg?X-Amz-Signature=secret", 이름="책상"
+        )
         extra = {"color_message": "\u001b[36msee\u001b[0m"}
         logging.getLogger("bentoml").warning("see https://b.example/x.jpg?sig=secret now", extra=extra)
     first, second = logged.lines()
@@ -77,7 +83,7 @@ def test_lines_of_both_kinds_are_json_and_hold_no_signature(logged: Logged) -> N
 )
 def test_whatever_an_address_is_in_its_secrets_are_cut(value: object, logged: Logged) -> None:
     with logged:
-        structlog.get_logger("a").info("odd", value=value)
+        structlog.get_logger("deskterior.a").info("odd", value=value)
     (line,) = logged.lines()
     assert "secret" not in str(line)
     assert "b.example" in str(line).lower() or "@db/jobs" in str(line)
@@ -88,7 +94,7 @@ def test_a_traceback_holds_no_signature(logged: Logged) -> None:
         int("https://b.example/x.jpg?sig=secret")
     except ValueError:
         with logged:
-            structlog.get_logger("a").exception("crashed")
+            structlog.get_logger("deskterior.a").exception("crashed")
     (line,) = logged.lines()
     assert "ValueError" in line["exception"]
     assert "sig=secret" not in line["exception"]
@@ -96,6 +102,47 @@ def test_a_traceback_holds_no_signature(logged: Logged) -> None:
 
 def test_what_a_stranger_sends_cannot_forge_or_stop_a_line(logged: Logged) -> None:
     with logged:
-        structlog.get_logger("a").info("request", path='/x"}\n{"event": "forged"}', half="\ud800")
+        structlog.get_logger("deskterior.a").info("request", path='/x"}\n{"event": "forged"}', half="\ud800")
     (line,) = logged.lines()
     assert line["event"] == "request"
+
+
+def test_libraries_do_not_tell_of_every_call_at_any_level(capsys: pytest.CaptureFixture[str]) -> None:
+    logged = Logged(capsys, "debug")
+    with logged:
+        for name in ("httpx", "openai._base_client", "botocore.endpoint", "sqlalchemy.engine", "websockets", "any"):
+            logging.getLogger(name).debug("headers: Authorization")
+            logging.getLogger(name).info("SELECT")
+        structlog.get_logger("deskterior.a").debug("ours")
+        logging.getLogger("uvicorn.error").info('"WebSocket /tasks?token=secret&x=1" 403')
+    ours, server = logged.lines()
+    assert ours["event"] == "ours"
+    assert server["event"] == '"WebSocket /tasks?…" 403'
+
+
+@pytest.mark.parametrize("spelled", ["pa/ss word+1", "pa%2Fss%20word%2B1", "pa/ss%20word%2B1"])
+def test_a_secret_that_another_repeats_is_cut(spelled: str, logged: Logged) -> None:
+    concealed.conceal(["pa/ss word+1", "", "short"])
+    with logged:
+        structlog.get_logger("deskterior.a").error("failed", internal=f"Incorrect API key: {spelled}.", of=[spelled])
+        structlog.get_logger("deskterior.a").info("a short word stays")
+    line, other = logged.lines()
+    assert line["internal"] == "Incorrect API key: [secret]."
+    assert line["of"] == ["[secret]"]
+    assert other["event"] == "a short word stays"
+
+
+def test_the_settings_know_their_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of-the-sdk")
+    settings = Settings(
+        _env_file=None,
+        openai_api_key="sk-1",
+        database_url="postgresql://user:p%40ss@db/jobs",
+        callback_url="https://user:basic@backend/x",
+        api_keys="first-hash\nsecond-hash",
+        callback_secret="whsec_c2VjcmV0",
+    )
+    found = {secret for secret in concealed.secrets_of(settings) if secret}
+    wanted = {"sk-1", "p%40ss", "p@ss", "basic", "first-hash", "second-hash", "c2VjcmV0", "of-the-sdk"}
+    assert wanted <= found
+    assert not {"user", "db", "jobs"} & found
