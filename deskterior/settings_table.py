@@ -35,8 +35,8 @@ def _row(name: str, field: FieldInfo) -> str:
 def _default(value: object) -> str:
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
-    if isinstance(value, frozenset):
-        value = ",".join(sorted(value))
+    if isinstance(value, frozenset | tuple):
+        value = ",".join(sorted(map(str, value)))
     text = str(value).replace(f"{ROOT}/", "") if isinstance(value, str | Path) else str(value)
     return f"`{text}`" if text and value is not None else ""
 

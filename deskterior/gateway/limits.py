@@ -1,0 +1,148 @@
+"""How many requests a minute a caller may make, and what the answers say of it.
+
+A key counts for itself, wherever it is used; an address for those who show no key, for those who show a wrong one, and
+for links to pictures. Money and waiting tasks are limited where tasks are made, in the same transaction.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+
+import sqlalchemy as sa
+from limits import RateLimitItemPerMinute
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+
+from deskterior.errors import RateLimited
+from deskterior.gateway.caller import Caller
+from deskterior.gateway.limits_settings import LimitSettings
+from deskterior.gateway.limits_storage import InProcess, OnPostgres, SharedWhileItAnswers, SlidingWindows
+
+Headers = list[tuple[bytes, bytes]]
+
+PAID_PATHS = frozenset({"/v1/prompt", "/v1/generate", "/v2/generate"})
+MOST_BLOCKED = 10_000
+"""Addresses remembered as having shown too many wrong keys."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """So many a minute; 0 is no limit. `name` tells its counts from others', `sentence` tells the client what it is."""
+
+    name: str
+    per_minute: int
+    sentence: str
+    mend: str
+
+    @property
+    def item(self) -> RateLimitItemPerMinute:
+        return RateLimitItemPerMinute(self.per_minute, namespace=self.name)
+
+    def reached(self, wait_s: float, headers: Headers) -> RateLimited:
+        wait_s = max(1, math.ceil(wait_s))
+        error = RateLimited(f"{self.sentence}. Wait {wait_s} s, or {self.mend}", retry_after=wait_s)
+        error.headers = tuple(headers)
+        return error
+
+
+class Limits:
+    """Asked by the gateway. `clock` is Unix seconds, as the strategy has them."""
+
+    def __init__(self, settings: LimitSettings, counts: SlidingWindows, clock: Callable[[], float] = time.time) -> None:
+        self._settings = settings
+        self._counts = counts
+        self._window = SlidingWindowCounterRateLimiter(counts)
+        self._clock = clock
+        self._blocked: dict[str, float] = {}
+        failures = settings.rate("address_failures_per_minute")
+        self._failures = Limit(
+            "failures", failures, f"One address may show {failures} wrong keys a minute", "mend the key that is shown"
+        )
+
+    @classmethod
+    def open(cls, settings: LimitSettings, database_url: str) -> Limits:
+        """Counts in Postgres where the jobs are there, else in this process."""
+        url = sa.make_url(database_url)
+        if url.get_backend_name() == "postgresql":
+            return cls(settings, SharedWhileItAnswers(OnPostgres(url)))
+        return cls(settings, InProcess())
+
+    async def aclose(self) -> None:
+        await self._counts.aclose()
+
+    def look_at_keys_of(self, address: str) -> None:
+        """Before a key is looked at. Raises RateLimited for an address that has shown too many wrong ones."""
+        if (until := self._blocked.get(address)) is None:
+            return
+        if (left := until - self._clock()) > 0:
+            raise self._failures.reached(left, [])
+        del self._blocked[address]
+
+    async def wrong_key(self, address: str) -> None:
+        """Count an answer 401. Raises RateLimited in its place when there have been too many."""
+        if not self._failures.per_minute or await self._window.hit(self._failures.item, address):
+            return
+        reset, _ = await self._window.get_window_stats(self._failures.item, address)
+        self._blocked[address] = reset
+        if len(self._blocked) > MOST_BLOCKED:
+            del self._blocked[next(islice(self._blocked, 1))]
+        self.look_at_keys_of(address)
+
+    async def count(self, caller: Caller, address: str, method: str, path: str) -> Headers:
+        """Count a request against every limit that concerns it; the headers that tell how the tightest one stands.
+
+        Raises:
+            RateLimited: one of them is reached.
+        """
+        told: tuple[float, Headers] | None = None
+        for limit, who in self._of(caller, address, method, path):
+            if not limit.per_minute:
+                continue
+            passed = await self._window.hit(limit.item, who)
+            reset, remaining = await self._window.get_window_stats(limit.item, who)
+            wait_s = max(0.0, reset - self._clock())
+            headers = _headers(limit.per_minute, remaining if passed else 0, wait_s)
+            if not passed:
+                raise limit.reached(wait_s, headers)
+            share = remaining / limit.per_minute
+            if told is None or share < told[0]:
+                told = share, headers
+        return told[1] if told else []
+
+    def _of(self, caller: Caller, address: str, method: str, path: str) -> list[tuple[Limit, str]]:
+        """The limits that concern a request, each with whom it is counted for."""
+        rate = self._settings.rate
+        if path.startswith("/files/"):
+            files = rate("address_files_per_minute")
+            mend = "have ADDRESS_FILES_PER_MINUTE raised"
+            return [(Limit("files", files, f"One address may ask for {files} pictures a minute", mend), address)]
+        if caller.name:
+            kind, who, subject = "key", caller.name, f"The key {caller.name}"
+            own = caller.limits.requests_per_minute
+            requests = rate("key_requests_per_minute") if own is None else own
+            mend = "have the limit of the key raised"
+        else:
+            kind, who, subject = "address", address, "One address without a key"
+            requests = rate("address_requests_per_minute")
+            mend = "show a key"
+        sentence = f"{subject} may make {requests} requests a minute"
+        limits = [(Limit(f"{kind}-requests", requests, sentence, mend), who)]
+        if method == "POST" and (path in PAID_PATHS or (path.startswith("/tasks/") and path.endswith("/retry"))):
+            paid = rate("key_generates_per_minute")
+            sentence = f"{subject} may ask for {paid} makeovers, prompts and retries a minute"
+            mend = "have KEY_GENERATES_PER_MINUTE raised"
+            limits.append((Limit(f"{kind}-generates", paid, sentence, mend), who))
+        return limits
+
+
+def _headers(limit: int, remaining: int, reset_s: float) -> Headers:
+    """The three fields of the drafts before the eighth: what gateways send and client libraries read.
+
+    The newest draft has `RateLimit` and `RateLimit-Policy` in their place, as structured fields that hardly any client
+    reads yet. The reset is in seconds from now, as in `Retry-After`.
+    """
+    values = {"limit": limit, "remaining": max(0, remaining), "reset": math.ceil(reset_s)}
+    return [(f"ratelimit-{name}".encode(), str(value).encode()) for name, value in values.items()]

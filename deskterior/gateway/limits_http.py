@@ -1,0 +1,178 @@
+"""The server's side of a connection, with an end to what never becomes a request.
+
+uvicorn's own reads headers of any size for as long as they drip, keeps connections that say nothing, and answers what
+is no HTTP in a shape of its own. Requests are `front`'s business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, ClassVar, Literal
+
+import structlog
+from uvicorn import config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from deskterior import telemetry
+from deskterior.errors import ClientError
+from deskterior.problems import problem_response
+
+log = structlog.get_logger(__name__)
+
+READ_AT_ONCE = 256 * 1024
+"""What a transport gives at most, headers and body together."""
+HEADER_OVERHEAD = 4
+"""Bytes of `: ` and the end of the line."""
+MAX_HEADERS = 100
+LINGER_S = 2.0
+"""How long what a refused client still sends is read and thrown away."""
+
+
+class NotHttp(ClientError):
+    status, slug, title = 400, "not-http", "This is not HTTP/1.1"
+
+
+class AddressTooLong(ClientError):
+    status, slug, title = 414, "uri-too-long", "The address of the request is too long"
+
+
+class HeadersTooLarge(ClientError):
+    status, slug, title = 431, "headers-too-large", "The headers of the request are too large"
+
+
+class HeadTimeout(ClientError):
+    status, slug, title = 408, "request-timeout", "The request took too long to arrive"
+
+
+class BoundedConnection(HttpToolsProtocol):
+    """A connection on which a head has a size and a time, and so has waiting for one."""
+
+    head_max_bytes: ClassVar[int] = 32 * 1024
+    head_within_s: ClassVar[float] = 10.0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._part: Literal["none", "head", "body"] = "none"  # of a message: what has begun to arrive
+        self._head_fed = 0  # bytes that arrived while a head was not whole
+        self._head_read = 0  # bytes of the head that the parser has made sense of
+        self._refused: ClientError | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unwatch()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        super().data_received(data)
+        if self._part == "head":
+            self._head_fed += len(data)
+            if self._head_fed > self.head_max_bytes + READ_AT_ONCE:
+                self._refuse(self._too_large())
+        if self._part == "head" or not self._busy:
+            self._watch()  # also while the rest of a body comes for which nobody waits
+        else:
+            self._unwatch()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._part, self._head_fed, self._head_read = "head", 0, 0
+        self._unwatch()  # its own time begins
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > self.head_max_bytes // 2:
+            self._refused = AddressTooLong(f"An address may have {self.head_max_bytes // 2} bytes")
+            raise self._refused
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_read += len(name) + len(value) + HEADER_OVERHEAD
+        if self._head_read + len(self.url) > self.head_max_bytes or len(self.headers) >= MAX_HEADERS:
+            self._refused = self._too_large()
+            raise self._refused
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._part = "body"
+
+    def on_message_complete(self) -> None:
+        self._part = "none"
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._part == "body":
+            self._watch()
+
+    def handle_websocket_upgrade(self) -> None:
+        super().handle_websocket_upgrade()
+        self._part = "none"
+        self._unwatch()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words
+        self._refuse(self._refused or NotHttp("The server could not read this as a request of HTTP/1.1"))
+
+    @property
+    def _busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    @property
+    def _may_speak(self) -> bool:
+        """Whether an answer from here would be taken for that to the message which is arriving."""
+        if self._part == "body":
+            return self._busy and not self.cycle.response_started and not self.pipeline
+        return not self._busy
+
+    def _too_large(self) -> HeadersTooLarge:
+        return HeadersTooLarge(
+            f"The address and headers together may have {self.head_max_bytes} bytes, in {MAX_HEADERS} headers at most"
+        )
+
+    def _watch(self) -> None:
+        # A connection that has become a WebSocket is another protocol's.
+        if self._deadline is None and not self.transport.is_closing() and self.transport.get_protocol() is self:
+            self._deadline = self.loop.call_later(self.head_within_s, self._too_late)
+
+    def _unwatch(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_late(self) -> None:
+        self._deadline = None
+        if self._part == "head":
+            self._refuse(HeadTimeout(f"The headers did not arrive within {self.head_within_s:.0f} s"))
+        else:
+            self.transport.close()
+
+    def _refuse(self, error: ClientError) -> None:
+        """Say why, where that can be said, and end the connection."""
+        self._refused = error
+        self._unwatch()
+        if self._may_speak and not self.transport.is_closing():
+            # The client may be sending yet: closed on unread bytes, the connection takes the answer with it.
+            self.loop.call_later(LINGER_S, self.transport.close)
+            request_id = telemetry.request_id(None)
+            headers, body = problem_response(error, request_id)
+            headers += [(b"x-request-id", request_id.encode()), (b"connection", b"close")]
+            lines = [STATUS_LINE[error.status], *(name + b": " + value + b"\r\n" for name, value in headers)]
+            self.transport.write(b"".join([*lines, b"\r\n", body]))
+            log.info("request.refused", slug=error.slug, request_id=request_id)
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+                return
+        self.transport.close()
+
+
+def bound_connections(head_max_bytes: int, head_within_s: float) -> None:
+    """Have every uvicorn of this process use it: BentoML starts its own, with no say in the protocol."""
+    BoundedConnection.head_max_bytes = head_max_bytes
+    BoundedConnection.head_within_s = head_within_s
+    config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{BoundedConnection.__name__}"
