@@ -17,6 +17,7 @@ SHORTEST = 6
 """Characters of a secret that is looked for. A shorter one is no secret, and common words would go with it."""
 AWS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 """Read by the AWS SDK itself."""
+_ENTRY = re.compile(r"[^\s,;:\"'{}\[\]]{16,}")
 _INSTEAD = "[secret]"
 _known: set[str] = set()
 _pattern: re.Pattern[str] | None = None
@@ -52,7 +53,7 @@ def _parts(secret: str) -> Iterator[str]:
         yield from _password(secret)
         return
     yield secret
-    yield from re.split(r"[\s,;]+", secret)
+    yield from _ENTRY.findall(secret)
     if secret.startswith("whsec_"):
         yield secret.removeprefix("whsec_")
 

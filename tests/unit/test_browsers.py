@@ -61,7 +61,7 @@ async def client() -> AsyncIterator[Client]:
     ]
 
     def make(*origins: str, https: bool = False) -> httpx.AsyncClient:
-        app: Any = Browsers(Starlette(routes=routes), origins, https)  # type: ignore[arg-type]
+        app: Any = Browsers(Starlette(routes=routes), origins, https)
         opened.append(httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service"))
         return opened[-1]
 

@@ -139,10 +139,10 @@ def test_the_settings_know_their_secrets(monkeypatch: pytest.MonkeyPatch) -> Non
         openai_api_key="sk-1",
         database_url="postgresql://user:p%40ss@db/jobs",
         callback_url="https://user:basic@backend/x",
-        api_keys="first-hash\nsecond-hash",
+        api_keys='[{"name":"backend","hash":"0123456789abcdef0"}, {"hash": "0123456789abcdef1"}]',
         callback_secret="whsec_c2VjcmV0",
     )
     found = {secret for secret in concealed.secrets_of(settings) if secret}
-    wanted = {"sk-1", "p%40ss", "p@ss", "basic", "first-hash", "second-hash", "c2VjcmV0", "of-the-sdk"}
+    wanted = {"sk-1", "p%40ss", "p@ss", "basic", "0123456789abcdef0", "0123456789abcdef1", "c2VjcmV0", "of-the-sdk"}
     assert wanted <= found
-    assert not {"user", "db", "jobs"} & found
+    assert not {"user", "db", "jobs", "backend", "name"} & found
