@@ -96,8 +96,9 @@ lock: | $(BIN)/uv
 	@$(UV) pip compile -q pyproject.toml --extra gpu --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-header -c requirements.txt --no-annotate -o requirements-gpu.txt
 
-docs: $(VENV)/.serve
+docs: $(VENV)/.dev
 	@$(BIN)/python -m deskterior.settings_table > docs/settings.md
+	@$(BIN)/python -m tests.attacks
 
 clean:
 	rm -rf demo-output build .cache

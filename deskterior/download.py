@@ -19,7 +19,7 @@ import httpx
 
 from deskterior.egress import CheckedNetwork, PhotoHosts, Resolve, SystemResolver, port_of
 from deskterior.errors import PhotoTooLarge, PhotoUnreachable, PhotoUrlForbidden
-from deskterior.network import AsyncioNetwork
+from deskterior.network import AsyncioNetwork, AsyncioStream
 
 MAX_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -114,10 +114,13 @@ class PhotoDownloader:
             extensions={"timeout": {"connect": self._timeout_s, "pool": self._timeout_s}},
         )
         try:
-            return await self._pool.handle_async_request(request)
+            response = await self._pool.handle_async_request(request)
         except (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError):
             # The host may close a kept connection in the moment that we use it again: ask once more.
-            return await self._pool.handle_async_request(request)
+            response = await self._pool.handle_async_request(request)
+        if isinstance(stream := response.extensions.get("network_stream"), AsyncioStream):
+            stream.head_ended()
+        return response
 
     async def _read(self, response: httpcore.Response) -> bytes:
         if response.status != http.HTTPStatus.OK:

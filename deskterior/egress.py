@@ -151,7 +151,8 @@ def _parse(url: str) -> httpx.URL:
         raise PhotoUrlForbidden("A photo's address starts with http:// or https://")
     if "@" in authority:
         raise PhotoUrlForbidden("The photo's address holds a user name or password: leave it out")
-    if not host or (port is not None and not 1 <= port <= 65535):
+    digits = authority.rpartition("]")[2].partition(":")[2]  # +80, or digits of another script, are none
+    if not host or (port is not None and not 1 <= port <= 65535) or (digits and not re.fullmatch("[0-9]+", digits)):
         raise PhotoUrlForbidden("The photo's address names no valid host and port")
     return parsed.copy_with(host=host, fragment=None)
 
