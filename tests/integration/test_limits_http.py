@@ -1,0 +1,213 @@
+"""What never becomes a request: heads without end, drips, silence, and what is no HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+import uvicorn
+
+from deskterior.gateway.limits_http import BoundedConnection
+
+
+class Impatient(BoundedConnection):
+    head_max_bytes = 8192
+    head_within_s = 0.3
+
+
+class Patient(BoundedConnection):
+    head_max_bytes = 8192
+    head_within_s = 600.0
+
+
+class App:
+    """Answers at once, or reads the body first, or waits until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+        self.entered = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/read":
+            while (await receive()).get("more_body"):
+                pass
+        if scope["path"] == "/wait":
+            self.entered.set()
+            await self.go_on.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+
+class Client:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, app: App) -> None:
+        self.reader, self.writer, self.app = reader, writer, app
+
+    async def send(self, data: bytes) -> None:
+        with suppress(ConnectionError):
+            self.writer.write(data)
+            await self.writer.drain()
+
+    async def answer(self) -> tuple[int, dict[str, Any] | str]:
+        """Status and body of the next answer."""
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
+        length = next(int(line.partition(":")[2]) for line in head.split("\r\n") if "content-length" in line)
+        body = (await self.reader.readexactly(length)).decode()
+        return int(head.split()[1]), json.loads(body) if "problem+json" in head else body
+
+    async def problem(self) -> tuple[int, str]:
+        status, body = await self.answer()
+        assert isinstance(body, dict)
+        assert body["status"] == status
+        assert body["detail"]
+        assert body["request_id"]
+        return status, body["type"].removeprefix("/problems/")
+
+    async def ended(self) -> bytes:
+        """What else came before the end."""
+        with suppress(ConnectionError):
+            return await self.reader.read()
+        return b""
+
+
+@asynccontextmanager
+async def connected(protocol: type[BoundedConnection], keep_alive_s: int = 60) -> AsyncIterator[Client]:
+    app = App()
+    config = uvicorn.Config(
+        app, http=protocol, lifespan="off", log_config=None, timeout_keep_alive=keep_alive_s, proxy_headers=False
+    )
+    server = uvicorn.Server(config)
+    listening = socket.create_server(("127.0.0.1", 0))
+    serving = asyncio.create_task(server.serve([listening]))
+    reader, writer = await asyncio.open_connection(*listening.getsockname())
+    try:
+        yield Client(reader, writer, app)
+    finally:
+        app.go_on.set()
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        server.should_exit = True
+        await serving
+        listening.close()
+
+
+GET = b"GET / HTTP/1.1\r\nhost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "slug"),
+    [
+        (GET + b"a: " + b"x" * 9000 + b"\r\n\r\n", 431, "headers-too-large"),
+        (GET + b"".join(b"a%d: 1\r\n" % number for number in range(101)) + b"\r\n", 431, "headers-too-large"),
+        (b"GET /" + b"x" * 5000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", 414, "uri-too-long"),
+        (b"GET /?" + b"x" * 70_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", 414, "uri-too-long"),
+        (b"hello\r\n\r\n", 400, "not-http"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "not-http"),  # TLS
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "not-http"),
+        (b"GET / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", 400, "not-http"),
+        (b"GET / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", 400, "not-http"),
+        (b"POST /read HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", 400, "not-http"),
+        (b"GET / HTTP/1.1\r\nhost : x\r\n\r\n", 400, "not-http"),
+    ],
+)
+async def test_what_is_too_large_or_no_http_is_told_so_in_the_one_shape(sent: bytes, status: int, slug: str) -> None:
+    async with connected(Patient) as client:
+        await client.send(sent)
+        assert await client.problem() == (status, slug)
+        assert await client.ended() == b""
+
+
+async def test_headers_without_end_are_not_kept() -> None:
+    async with connected(Patient) as client:
+        await client.send(GET + b"a: ")
+        for _ in range(600):
+            await client.send(b"x" * 100_000)  # 60 MB, read and thrown away, or not even read
+        status, slug = await client.problem()
+        assert (status, slug) == (431, "headers-too-large")
+
+
+@pytest.mark.parametrize("sent", [b"", b"\r\n", b"\r\n\r\n\r\n"])
+async def test_a_connection_that_says_nothing_ends(sent: bytes) -> None:
+    async with connected(Impatient) as client:
+        await client.send(sent)
+        assert await client.ended() == b""
+
+
+async def test_a_head_that_drips_ends() -> None:
+    async with connected(Impatient) as client:
+
+        async def drip() -> None:
+            await client.send(GET)
+            while True:
+                await client.send(b"a: 1\r\n")
+                await asyncio.sleep(0.02)
+
+        dripping = asyncio.create_task(drip())
+        assert await client.problem() == (408, "request-timeout")
+        dripping.cancel()
+
+
+async def test_what_drips_after_the_answer_ends_too() -> None:
+    async with connected(Impatient) as client:
+        await client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n")
+        assert await client.answer() == (200, "ok")
+
+        async def drip() -> None:
+            while True:
+                await client.send(b"x")
+                await asyncio.sleep(0.02)
+
+        dripping = asyncio.create_task(drip())
+        assert await client.ended() == b""
+        dripping.cancel()
+
+
+async def test_stray_line_ends_do_not_keep_an_idle_connection() -> None:
+    async with connected(Impatient) as client:
+        await client.send(GET + b"\r\n")
+        assert await client.answer() == (200, "ok")
+        await client.send(b"\r\n")
+        assert await client.ended() == b""
+
+
+async def test_time_counts_for_heads_alone() -> None:
+    """A body, and an answer, may take longer: others see to them."""
+    async with connected(Impatient) as client:
+        await client.send(b"POST /read HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n")
+        for byte in (b"a", b"b", b"c", b"d"):
+            await asyncio.sleep(Impatient.head_within_s / 2)
+            await client.send(byte)
+        assert await client.answer() == (200, "ok")
+
+
+async def test_a_connection_is_kept_between_requests() -> None:
+    async with connected(Impatient) as client:
+        for _ in range(3):
+            await client.send(GET + b"\r\n")
+            assert await client.answer() == (200, "ok")
+            await asyncio.sleep(Impatient.head_within_s * 1.5)
+
+
+async def test_requests_one_behind_the_other_are_answered_in_turn() -> None:
+    async with connected(Patient) as client:
+        await client.send((GET + b"\r\n") * 5)
+        assert [await client.answer() for _ in range(5)] == [(200, "ok")] * 5
+
+
+async def test_nothing_is_said_in_the_midst_of_another_answer() -> None:
+    async with connected(Patient) as client:
+        await client.send(b"GET /wait HTTP/1.1\r\nhost: x\r\n\r\n")
+        await client.app.entered.wait()
+        await client.send(GET + b"a: " + b"x" * 400_000)
+        assert await client.ended() == b""
+
+
+async def test_a_full_head_just_within_the_limit_passes() -> None:
+    async with connected(Patient) as client:
+        await client.send(GET + b"a: " + b"x" * 8000 + b"\r\n\r\n")
+        assert await client.answer() == (200, "ok")
