@@ -1,7 +1,8 @@
-"""The cap on a day's spending, counted in the database, so that it holds for all processes together.
+"""The caps on a day's spending, in all and for one key, counted in the database, so that all processes hold them.
 
 The day is UTC's. Counted are the costs of the day's calls, those that were interrupted or may have been billed at what
-they were expected to cost, and what the unfinished tasks are still expected to cost.
+they were expected to cost, and what the unfinished tasks are still expected to cost. What a new one is expected to cost
+must fit in as well.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import sqlalchemy as sa
 
 from deskterior.config import Settings
 from deskterior.errors import SpendingCapReached
-from deskterior.makeover.tables import UNFINISHED, stages, tasks
+from deskterior.makeover.tables import UNFINISHED, metadata, stages, tasks
 from deskterior.providers.models import known_models
 from deskterior.providers.openai_pictures import quality_for
 from deskterior.schemas import CostItem
+
+ROUNDING_USD = 1e-9
 
 
 @dataclass(frozen=True)
@@ -37,40 +40,85 @@ class Expected:
         return cls(describe=vision.cost(None), render=image.cost(quality, settings.image_size, None))
 
     @property
-    def makeover_usd(self) -> float:
-        return self.describe.usd + self.render.usd
+    def usd(self) -> dict[str, float]:
+        """What a task of each kind is expected to cost."""
+        return {"v1": self.describe.usd + self.render.usd, "v2": self.describe.usd}
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What one owner may use; 0 is no limit."""
+
+    usd_per_day: float = 0.0
+    tasks_waiting: int = 0
+
+
+UNLIMITED = Allowance()
+
+# Whose the cost is of calls without a task: of prompts, and of tasks that were deleted.
+spenders = sa.Table(
+    "makeover_spenders",
+    metadata,
+    sa.Column("task_id", sa.String(64), primary_key=True),
+    sa.Column("owner", sa.String(200), nullable=False, index=True),
+)
 
 
 @dataclass(frozen=True)
 class SpendingCap:
-    """`usd_per_day` 0 is no cap."""
+    """`usd_per_day` is for all owners together; 0 is no cap."""
 
     usd_per_day: float
 
-    def check(self, connection: sa.Connection, now: datetime) -> None:
-        """Within the transaction that adds a job.
+    def check(
+        self,
+        connection: sa.Connection,
+        now: datetime,
+        expected_usd: float = 0.0,
+        owner: str = "",
+        allowance: Allowance = UNLIMITED,
+    ) -> None:
+        """Within the transaction that adds a job, of which there may be only one at a time.
 
         Raises:
-            SpendingCapReached: with the seconds until the day ends.
+            SpendingCapReached: with the seconds until the day ends; the text says whose cap it is.
         """
-        if not self.usd_per_day:
-            return
-        midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        spent, held = spent_since(connection, midnight.timestamp())
-        if spent + held >= self.usd_per_day:
-            raise SpendingCapReached(
-                f"Today's limit is {self.usd_per_day:.2f} USD: {spent:.2f} are spent and {held:.2f} are held back for "
-                "tasks under way. New tasks are taken after midnight UTC, or with a higher SPEND_CAP_USD_PER_DAY",
-                retry_after=(midnight + timedelta(days=1) - now).total_seconds(),
-            )
+        service = f"The service may spend {self.usd_per_day:.2f} USD a day"
+        _check(connection, now, expected_usd, self.usd_per_day, None, service, "a higher SPEND_CAP_USD_PER_DAY")
+        own = f"The key {owner} may spend {allowance.usd_per_day:.2f} USD a day"
+        _check(connection, now, expected_usd, allowance.usd_per_day, owner, own, "a higher cap for this key")
 
 
-def spent_since(connection: sa.Connection, since: float) -> tuple[float, float]:
-    """USD that calls begun after `since` (Unix seconds) have cost, and USD held back for unfinished tasks."""
-    unfinished = sa.select(tasks.c.id).where(tasks.c.status.in_(UNFINISHED))
+def _check(
+    connection: sa.Connection, now: datetime, expected: float, cap: float, owner: str | None, sentence: str, mend: str
+) -> None:
+    if not cap:
+        return
+    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    spent, held = spent_since(connection, midnight.timestamp(), owner)
+    if spent + held + expected > cap + ROUNDING_USD:
+        raise SpendingCapReached(
+            f"{sentence}: {spent:.2f} are spent, {held:.2f} are held back for tasks under way, and this may cost "
+            f"{expected:.2f} more. New tasks are taken after midnight UTC, or with {mend}",
+            retry_after=(midnight + timedelta(days=1) - now).total_seconds(),
+        )
+
+
+def spent_since(connection: sa.Connection, since: float, owner: str | None = None) -> tuple[float, float]:
+    """USD that calls begun after `since` (Unix seconds) have cost, and USD held back for unfinished tasks.
+
+    Of one owner, or of all (None).
+    """
+    held_for: sa.ColumnElement[bool] = tasks.c.status.in_(UNFINISHED)
+    unfinished = sa.select(tasks.c.id).where(held_for)
     spent = sa.select(sa.func.coalesce(sa.func.sum(stages.c.usd), 0.0)).where(
         stages.c.started_at >= since, stages.c.task_id.not_in(unfinished)
     )
+    if owner is not None:
+        held_for = sa.and_(held_for, tasks.c.owner == owner)
+        existing = sa.select(tasks.c.id).where(tasks.c.owner == owner)
+        others = sa.select(spenders.c.task_id).where(spenders.c.owner == owner)
+        spent = spent.where(sa.or_(stages.c.task_id.in_(existing), stages.c.task_id.in_(others)))
     # A task that has cost more than was expected of it counts with that.
     cost = sa.select(sa.func.coalesce(sa.func.sum(stages.c.usd), 0.0)).where(
         stages.c.task_id == tasks.c.id, stages.c.started_at >= since
@@ -78,5 +126,10 @@ def spent_since(connection: sa.Connection, since: float) -> tuple[float, float]:
     so_far = cost.scalar_subquery()
     held = sa.select(
         sa.func.coalesce(sa.func.sum(sa.case((so_far > tasks.c.reserved, so_far), else_=tasks.c.reserved)), 0.0)
-    ).where(tasks.c.status.in_(UNFINISHED))
+    ).where(held_for)
     return float(connection.execute(spent).scalar_one()), float(connection.execute(held).scalar_one())
+
+
+def keep_spender(connection: sa.Connection, task_id: str, owner: str) -> None:
+    """Remember whose cost it is that stays behind without a task."""
+    connection.execute(spenders.insert().values(task_id=task_id, owner=owner))

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from deskterior.errors import ProviderError
 from deskterior.jobs.database import Database
 from deskterior.makeover.photo import TakePhoto
-from deskterior.makeover.register import CREATE_LOCK
-from deskterior.makeover.spending import SpendingCap
+from deskterior.makeover.register import CREATE_LOCK, Origin
+from deskterior.makeover.spending import SpendingCap, keep_spender
 from deskterior.makeover.tables import stages
 from deskterior.providers import VisionModel
 from deskterior.schemas import CostItem, Description, GenerateRequest
@@ -36,14 +36,14 @@ class Suggest:
         self._expected = expected
         self._clock = clock
 
-    async def __call__(self, request: GenerateRequest) -> Description:
-        """Look at the photo and tell.
+    async def __call__(self, request: GenerateRequest, origin: Origin) -> Description:
+        """Look at the photo and tell. What it costs is the origin's owner's.
 
         Raises:
             PhotoError, SpendingCapReached, ProviderError
         """
         photo = await self._photo.only(request.image_url)
-        call_id = await self._begin()
+        call_id = await self._begin(origin)
         try:
             described = await self._vision.describe(photo, request.concept)
         except ProviderError as error:
@@ -53,13 +53,15 @@ class Suggest:
         await self._end(call_id, "done", described.cost)
         return described.description
 
-    async def _begin(self) -> str:
+    async def _begin(self, origin: Origin) -> str:
         call_id, now = f"prompt-{uuid.uuid4().hex}", self._clock()
         row = {"task_id": call_id, "stage": "describe", "number": 1, "attempt": 1, "state": "running"}
 
         def begin(connection: sa.Connection) -> None:
             self._database.lock(connection, CREATE_LOCK)
-            self._cap.check(connection, datetime.fromtimestamp(now, UTC))
+            at = datetime.fromtimestamp(now, UTC)
+            self._cap.check(connection, at, self._expected.usd, origin.owner, origin.allowance)
+            keep_spender(connection, call_id, origin.owner)
             connection.execute(stages.insert().values(started_at=now, usd=self._expected.usd, **row))
 
         await self._database.write(begin)

@@ -4,33 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from deskterior.callbacks import TryAgain
-from deskterior.errors import ProviderFailed, ProviderRefused, ProviderTimeout, SpendingCapReached
+from deskterior.config import Settings
+from deskterior.errors import (
+    Overloaded,
+    ProviderFailed,
+    ProviderRefused,
+    ProviderTimeout,
+    RateLimited,
+    SpendingCapReached,
+)
+from deskterior.makeover.register import Origin
+from deskterior.makeover.spending import Allowance, Expected
 from deskterior.makeover.tables import stages
-from deskterior.schemas import CostItem, GenerateRequest
-from tests.integration.jobs.house import open_house
+from deskterior.schemas import CostItem, GenerateRequest, Task
+from tests.integration.jobs.house import House, open_house
 from tests.integration.jobs.stand_ins import DESK, until
 
 REQUEST = GenerateRequest(image_url=DESK)
+EXPECTED = Expected.of(Settings()).usd["v1"]
+"""More than the 0.05 USD that the stand-ins take: the list's price."""
+DESCRIBE = Expected.of(Settings()).usd["v2"]
 
 
 class TestSpendingCap:
-    async def test_new_tasks_stop_when_the_day_s_cost_reaches_it(self, tmp_path: Path) -> None:
-        async with open_house(tmp_path, spend_cap_usd_per_day=0.06) as house:
+    async def test_new_tasks_stop_before_the_day_s_cost_would_pass_it(self, tmp_path: Path) -> None:
+        async with open_house(tmp_path, spend_cap_usd_per_day=EXPECTED + 0.06) as house:
             assert (await house.made()).cost.total == pytest.approx(0.05)
-            first = await house.made()  # 0.05 is not yet 0.06
+            first = await house.made()  # 0.05 are spent, and what a task is expected to cost fits in yet
 
             with pytest.raises(SpendingCapReached) as raised:
                 await house.makeovers.start(REQUEST)
             assert 0 < (raised.value.retry_after or 0) <= 24 * 3600
-            assert "0.06" in raised.value.detail
-            assert "0.10" in raised.value.detail
-            with pytest.raises(SpendingCapReached):
-                await house.makeovers.suggest(REQUEST)
+            assert "The service may spend" in raised.value.detail
+            assert "0.10 are spent" in raised.value.detail
 
             await house.makeovers.delete(first.id)
             with pytest.raises(SpendingCapReached):  # to delete a task is not to have its money back
@@ -40,18 +52,33 @@ class TestSpendingCap:
             await house.database.execute(yesterday)
             assert (await house.made()).status == "succeeded"
 
-    async def test_what_is_under_way_is_held_back_from_it(self, tmp_path: Path) -> None:
-        async with open_house(tmp_path, spend_cap_usd_per_day=0.1) as house:
-            held = asyncio.Event()
-            house.faults.before["fetch"] = held.wait  # type: ignore[assignment]
-            outcomes = await asyncio.gather(*(house.makeovers.start(REQUEST) for _ in range(8)), return_exceptions=True)
-            held.set()
+    async def test_what_is_under_way_is_held_back_from_it(self, tmp_path: Path, database_url: str) -> None:
+        async with open_house(tmp_path, url=database_url, spend_cap_usd_per_day=EXPECTED * 2.5) as house:
+            owners, _ = await taken(house, Origin("a"), Origin("b"))
+            assert len(owners) == 2
 
-            refused = [outcome for outcome in outcomes if isinstance(outcome, SpendingCapReached)]
-            assert len(refused) in {6, 7}, "each is expected to cost some 0.1 USD"
+    async def test_a_key_has_a_cap_of_its_own(self, tmp_path: Path, database_url: str) -> None:
+        poor = Origin("poor", allowance=Allowance(usd_per_day=EXPECTED * 2.5))
+        async with open_house(tmp_path, url=database_url, spend_cap_usd_per_day=EXPECTED * 5.5) as house:
+            owners, refused = await taken(house, poor, Origin("rich"))
+            assert owners.count("poor") <= 2
+            assert len(owners) == 5
+            assert "The service may spend" in refused
+
+    async def test_what_a_key_has_spent_stays_its_own(self, tmp_path: Path) -> None:
+        async with open_house(tmp_path) as house:
+            poor = Origin("poor", allowance=Allowance(usd_per_day=EXPECTED + 0.055))
+            await house.made(origin=Origin("rich"))
+            await house.makeovers.suggest(REQUEST, poor)
+            task = await house.made(origin=poor)  # 0.06 with the prompt
+            await house.makeovers.delete(task.id)
+            for owner in (poor, replace(poor, idempotency_key="a key")):
+                with pytest.raises(SpendingCapReached, match="The key poor may spend"):
+                    await house.makeovers.start(REQUEST, "v1", owner)
+            assert (await house.made(origin=Origin("rich"))).status == "succeeded"
 
     async def test_a_prompt_counts_and_a_timed_out_one_counts_as_if_billed(self, tmp_path: Path) -> None:
-        async with open_house(tmp_path, spend_cap_usd_per_day=0.03) as house:
+        async with open_house(tmp_path, spend_cap_usd_per_day=0.04 + DESCRIBE / 2) as house:
             await house.makeovers.suggest(REQUEST)
             cost = CostItem(what="describe", model="gpt-4o", units={"assumed": 1.0}, usd=0.03)
             house.faults.describe = [ProviderTimeout("No answer within 60 s", cost=cost)]
@@ -61,13 +88,85 @@ class TestSpendingCap:
             with pytest.raises(SpendingCapReached):
                 await house.makeovers.suggest(REQUEST)
 
+    async def test_a_retry_counts_with_what_the_task_has_cost_already(self, tmp_path: Path) -> None:
+        poor = Origin("poor", allowance=Allowance(usd_per_day=EXPECTED * 2 + 0.005))
+        async with open_house(tmp_path) as house:
+            house.faults.render = [ProviderRefused("The image model refused")]
+            task = await house.made(origin=poor)
+            assert task.cost.total == pytest.approx(0.01)
+            other = await house.made(origin=poor)
+            assert other.status == "succeeded"
+
+            held = asyncio.Event()
+            house.faults.before["render"] = held.wait  # type: ignore[assignment]
+            await house.makeovers.retry(task.id, origin=poor)
+            with pytest.raises(SpendingCapReached):  # 0.05 and 0.01 are spent, and twice the expected does not fit
+                await house.makeovers.start(REQUEST, "v1", poor)
+            held.set()
+            assert (await house.ended(task.id)).status == "succeeded"
+
     async def test_a_retry_is_refused_by_it_too(self, tmp_path: Path) -> None:
-        async with open_house(tmp_path, spend_cap_usd_per_day=0.01) as house:
+        async with open_house(tmp_path, spend_cap_usd_per_day=EXPECTED) as house:
             house.faults.render = [ProviderRefused("The image model refused")]
             task = await house.made()
             with pytest.raises(SpendingCapReached):
                 await house.makeovers.retry(task.id)
             assert (await house.makeovers.get(task.id)).status == "failed"
+
+
+class TestWaiting:
+    async def test_so_many_of_one_key_and_of_all_may_wait(self, tmp_path: Path, database_url: str) -> None:
+        few = Origin("few", allowance=Allowance(tasks_waiting=2))
+        async with open_house(tmp_path, url=database_url, jobs_concurrency=1, tasks_waiting=3) as house:
+            held = asyncio.Event()
+            house.faults.before["fetch"] = held.wait  # type: ignore[assignment]
+            first = await house.makeovers.start(REQUEST)
+
+            async def running() -> bool:
+                return (await house.makeovers.get(first.id)).status == "running"
+
+            await until(running)
+            owners, _ = await taken(house, few)
+            assert len(owners) == 2, "both wait behind the first"
+            with pytest.raises(RateLimited, match="The key few may have 2 tasks waiting") as raised:
+                await house.makeovers.start(REQUEST, "v1", few)
+            assert raised.value.retry_after
+
+            keyed = Origin("other", idempotency_key="once")
+            task = await house.makeovers.start(REQUEST, "v1", keyed)
+            with pytest.raises(Overloaded, match="3 tasks are waiting") as full:
+                await house.makeovers.start(REQUEST, "v1", Origin("other"))
+            assert full.value.retry_after
+            assert (await house.makeovers.start(REQUEST, "v1", keyed)).id == task.id, "it is the same task"
+
+            await house.makeovers.cancel(task.id)
+            await house.makeovers.start(REQUEST, "v1", Origin("other"))
+            with pytest.raises(Overloaded):
+                await house.makeovers.retry(task.id)
+            held.set()
+            page = await house.makeovers.page()
+            for waiting in page.tasks:
+                if waiting.id != task.id:
+                    assert (await house.ended(waiting.id)).status == "succeeded"
+
+
+async def taken(house: House, *origins: Origin) -> tuple[list[str], str]:
+    """Of many tasks asked for at once: whose are taken (they are then made), and what is said of the others."""
+    held = asyncio.Event()
+    waited = house.faults.before.get("fetch")
+    if waited is None:
+        house.faults.before["fetch"] = held.wait  # type: ignore[assignment]
+    asked = [origin for _ in range(8) for origin in origins]
+    found = await asyncio.gather(*(house.makeovers.start(REQUEST, "v1", by) for by in asked), return_exceptions=True)
+    for outcome in found:
+        assert isinstance(outcome, Task | SpendingCapReached | RateLimited), outcome
+    held.set()
+    owners = [by.owner for by, outcome in zip(asked, found, strict=True) if isinstance(outcome, Task)]
+    if waited is None:
+        for outcome in found:
+            if isinstance(outcome, Task):
+                assert (await house.ended(outcome.id)).status == "succeeded"
+    return owners, " ".join(str(outcome) for outcome in found if not isinstance(outcome, Task))
 
 
 class TestPlaces:
