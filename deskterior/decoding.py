@@ -110,13 +110,23 @@ def scaled_jpeg(data: bytes, longest_side: int, max_pixels: int = MAX_PIXELS, qu
 
     A smaller photo keeps its size. Raises as `decode` does.
     """
+    rgb = fitted(data, longest_side, max_pixels)
+    with _named_errors():
+        out = io.BytesIO()
+        rgb.save(out, "JPEG", quality=quality)
+        return out.getvalue()
+
+
+def fitted(data: bytes, longest_side: int, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The photo in its own shape: upright RGB, no side over ``longest_side`` pixels, no metadata.
+
+    Raises as `decode` does.
+    """
     with _named_errors():
         rgb = _pixels(_open(data, max_pixels)[1], (longest_side, longest_side))
         rgb.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS, reducing_gap=2.0)
         rgb.info.clear()  # Pillow writes comments back from here
-        out = io.BytesIO()
-        rgb.save(out, "JPEG", quality=quality)
-        return out.getvalue()
+        return rgb
 
 
 def inspect(data: bytes, max_pixels: int = MAX_PIXELS) -> PhotoInfo:

@@ -1,0 +1,208 @@
+"""What lies in a checkpoint's folder, looked at before anything is loaded: no code, no pickles, nothing cut short.
+
+No torch here: headers and JSON are all that is read. Whether the weights fit the network and draw is left to `engine`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runners.diffusion.versions import INDEX, LORAS, VersionUnusable, files
+
+PICKLES = {".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".joblib", ".npy", ".npz"}
+CODE = {".py", ".pyc", ".so", ".pyd", ".dll"}
+JSON_BYTES = 64 * 1024 * 1024
+"""A tokenizer's can be 30 MB."""
+HEADER_BYTES = 100_000_000
+"""As much as the safetensors library reads."""
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LFS = b"version https://git-lfs"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder that may be loaded.
+
+    `components` maps a name to library and class, `weights` a component to how many numbers its files hold.
+    """
+
+    class_name: str
+    components: dict[str, tuple[str, str]]
+    weights: dict[str, int]
+    inpaints: bool
+    configs: dict[str, dict[str, Any]]
+
+
+def vet(folder: Path) -> Checkpoint:
+    """Look at every file of a checkpoint.
+
+    Raises:
+        VersionUnusable: naming the file, what is wrong with it and what would mend it.
+    """
+    index = _index(folder)
+    class_name = index.get("_class_name")
+    if not isinstance(class_name, str) or not _IDENTIFIER.fullmatch(class_name):
+        raise VersionUnusable(f"{INDEX} names no pipeline of diffusers: pipelines with code of their own are not run")
+    components = _components(index)
+    _forbid(folder)
+    configs = {name: _config(folder, name) for name in components}
+    weights = {name: _weights(folder, name) for name, config in configs.items() if config.get("_has_weights")}
+    for lora in sorted((folder / LORAS).glob("*.safetensors")):
+        tensors(folder, lora)
+    denoiser = configs.get("unet", {})
+    inpaints = "Inpaint" in class_name or denoiser.get("in_channels") == 9
+    return Checkpoint(class_name, components, weights, inpaints, configs)
+
+
+def tensors(folder: Path, path: Path) -> int:
+    """How many numbers a safetensors file holds, by its header, which has to fit the file's length.
+
+    Raises:
+        VersionUnusable: cut short, or no safetensors at all.
+    """
+    where = path.relative_to(folder).as_posix()
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(8)
+            if start == _LFS[:8]:
+                raise VersionUnusable(
+                    f"{where} is a Git LFS pointer, not the weights: run `git lfs pull` where it is from"
+                )
+            length = int.from_bytes(start, "little")
+            if len(start) < 8 or not 2 <= length <= min(HEADER_BYTES, size - 8):
+                raise VersionUnusable(f"{where} is no safetensors file, or is cut short: copy it again")
+            header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        end = max((int(tensor["data_offsets"][1]) for tensor in header.values()), default=0)
+        numbers = sum(math.prod(map(int, tensor["shape"])) for tensor in header.values())
+    except OSError as error:
+        raise VersionUnusable(f"{where} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+        raise VersionUnusable(f"{where} is no safetensors file: its header cannot be read") from None
+    if 8 + length + end != size:
+        raise VersionUnusable(
+            f"{where} has {size} bytes where its header says {8 + length + end}: it is cut short, copy it again"
+        )
+    return numbers
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    if (folder / INDEX).is_file():
+        return _json(folder, folder / INDEX)
+    names = {path.name for path in files(folder)}
+    if not names:
+        raise VersionUnusable("The folder is empty")
+    if "config.json" in names or "tokenizer.json" in names:
+        what = "It looks like a language model or a single part of a pipeline"
+    elif any(Path(name).suffix in PICKLES | {".safetensors"} for name in names):
+        what = "It looks like a checkpoint in a single file: save it as a folder with diffusers' save_pretrained"
+    else:
+        what = "Nothing in it is a diffusion model"
+    raise VersionUnusable(f"There is no {INDEX}. {what}")
+
+
+def _components(index: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    known = _pipeline_modules()
+    found = {}
+    for name, value in index.items():
+        if name.startswith("_") or not isinstance(value, list) or value == [None, None]:
+            continue
+        if len(value) != 2 or not all(isinstance(part, str) and _IDENTIFIER.fullmatch(part) for part in value):
+            raise VersionUnusable(f"{INDEX}: {name!r:.60} is not a library and a class")
+        library, kind = value
+        if library not in {"diffusers", "transformers"} and library not in known:
+            raise VersionUnusable(
+                f"{INDEX}: {name:.60} comes from {library:.60}, and only diffusers and transformers are loaded"
+            )
+        if not _IDENTIFIER.fullmatch(name):
+            raise VersionUnusable(f"{INDEX}: {name!r:.60} is no name of a part")
+        found[name] = (library, kind)
+    if not found:
+        raise VersionUnusable(f"{INDEX} names no parts")
+    return found
+
+
+def _pipeline_modules() -> set[str]:
+    """Names of the folders within `diffusers.pipelines`, which an index may name as libraries; nothing is imported."""
+    spec = importlib.util.find_spec("diffusers")
+    if spec is None or not spec.submodule_search_locations:
+        raise VersionUnusable(
+            "torch and diffusers are not installed where the model runs: pip install -r requirements-gpu.txt"
+        )
+    return {entry.name for entry in Path(spec.submodule_search_locations[0], "pipelines").iterdir() if entry.is_dir()}
+
+
+def _forbid(folder: Path) -> None:
+    for path in files(folder):
+        where = path.relative_to(folder).as_posix()
+        if path.suffix.lower() in CODE:
+            raise VersionUnusable(f"{where} is code. A model's own code is never run: remove it")
+        if path.suffix.lower() in PICKLES:
+            raise VersionUnusable(
+                f"{where} may hold code (it is a pickle). Only safetensors are loaded: convert it, or remove it if a "
+                ".safetensors of the same part lies beside it"
+            )
+        if path.suffix == ".json" and '"auto_map"' in _text(folder, path):
+            raise VersionUnusable(f"{where} asks for code of the model's own (auto_map), which is never run")
+
+
+def _config(folder: Path, name: str) -> dict[str, Any]:
+    part = folder / name
+    if not part.is_dir():
+        raise VersionUnusable(f"The folder {name}/ is missing, which {INDEX} names: copy it again")
+    try:
+        for path in sorted(part.glob("*.safetensors.index.json")):
+            for shard in set(_json(folder, path)["weight_map"].values()):
+                if Path(shard).name != shard or not (part / shard).is_file():
+                    raise VersionUnusable(f"{name}/{shard:.120} is missing: copy it again")
+    except (KeyError, TypeError, AttributeError):
+        raise VersionUnusable(f"{name}/: the list of its shards cannot be read") from None
+    if (part / "config.json").is_file():
+        return _json(folder, part / "config.json") | {"_has_weights": True}
+    scheduler = part / "scheduler_config.json"
+    return _json(folder, scheduler) if scheduler.is_file() else {}
+
+
+def _weights(folder: Path, name: str) -> int:
+    found = sorted((folder / name).glob("*.safetensors"))
+    if not found:
+        raise VersionUnusable(f"{name}/ has no weights: a .safetensors file is missing")
+    # Where a part lies there in two precisions, one of them is loaded.
+    plain = [path for path in found if variant(path) is None] or found
+    return sum(tensors(folder, path) for path in plain)
+
+
+def variant(path: Path) -> str | None:
+    """`fp16` of `model.fp16.safetensors` and `model.fp16-00001-of-00002.safetensors`."""
+    match = re.fullmatch(r"[^.]+\.(fp16|bf16|fp32|non_ema)(-\d{5}-of-\d{5})?\.safetensors", path.name)
+    return match[1] if match else None
+
+
+def _text(folder: Path, path: Path) -> str:
+    where = path.relative_to(folder).as_posix()
+    try:
+        if path.stat().st_size > JSON_BYTES:
+            raise VersionUnusable(f"{where} is too large to be what it should be")
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise VersionUnusable(f"{where} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise VersionUnusable(f"{where} is not text: copy it again") from None
+
+
+def _json(folder: Path, path: Path) -> dict[str, Any]:
+    text = _text(folder, path)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise VersionUnusable(f"{path.relative_to(folder).as_posix()} is not a JSON object: copy it again")
+    return value

@@ -1,0 +1,399 @@
+"""A version that is loaded and draws, on the GPU or on a CPU: batches of one concept and size, on one thread.
+
+Which requests make a batch, and when another version takes over, is left to `runners.drawing_engine`.
+"""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+from PIL import Image
+
+from deskterior.errors import RunnerFailed
+from deskterior.schemas import Concept
+from runners.diffusion import checkpoint, memory, recipe
+from runners.diffusion.loading import load_loras, load_pipeline
+from runners.diffusion.memory import MemoryPlan
+from runners.diffusion.quiet import prepare
+from runners.diffusion.versions import Version, VersionUnusable
+
+log = structlog.get_logger(__name__)
+
+Precision = Literal["auto", "bfloat16", "float16", "float32"]
+Size = tuple[int, int]
+BLACK = 4 / 255
+"""A picture in which nothing is brighter is no picture."""
+
+
+class OutOfMemory(RunnerFailed):
+    """The device has not enough memory for this batch. What it had taken is free again."""
+
+
+class NoRoom(VersionUnusable):
+    """There was not enough memory to load a version; with less in it, there may be."""
+
+
+class DeviceLost(RunnerFailed):
+    """CUDA in this process does not come back: only a new process draws again."""
+
+
+class Abandoned(Exception):
+    """Nobody waits for any picture of the batch any more. Never leaves the runner."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture to be drawn over `picture`, RGB of any size."""
+
+    picture: Image.Image
+    prompt: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the settings say of drawing. `max_batch` is what memory may lower."""
+
+    max_batch: int = 4
+    memory: memory.Mode = "auto"
+    precision: Precision = "auto"
+
+
+class DrawingModel:
+    """A version in memory. One thread at a time; `load` may run beside another model's drawing."""
+
+    def __init__(
+        self,
+        version: Version,
+        pipeline: Any,
+        recipes: recipe.Recipes,
+        adapters: dict[Concept, str],
+        layout: MemoryPlan,
+        device: Any,
+    ) -> None:
+        import torch
+
+        self.version = version
+        self.family = type(pipeline).__name__
+        self.recipes = recipes
+        self.layout = layout
+        self.adapters = adapters
+        self.max_batch = layout.max_batch
+        self._pipeline = pipeline
+        self._torch = torch
+        self.torch_device = device
+        self.bytes = sum(
+            weight.numel() * weight.element_size()
+            for part in pipeline.components.values()
+            if hasattr(part, "parameters")
+            for weight in part.parameters()
+        )
+        self._takes = set(inspect.signature(pipeline.__call__).parameters)
+        if "strength" not in self._takes:  # those that edit take a list of pictures for one prompt
+            self.max_batch = 1
+        self.device = f"{device.type} ({str(pipeline.dtype).removeprefix('torch.')})"
+
+    @classmethod
+    def load(cls, version: Version, options: Options = Options()) -> DrawingModel:
+        """Vet, load and try a version: it draws one small picture of each concept that has an adapter.
+
+        Raises:
+            VersionUnusable: with the reason.
+            NoRoom: in particular, because memory ran out.
+        """
+        found = checkpoint.vet(version.path)
+        recipes = recipe.read(version.path, found, version.name)
+        prepare()
+        import torch
+
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = _dtype(torch, device, options.precision)
+        needed = sum(found.weights.values()) * dtype.itemsize
+        if needed > (free := memory.free_ram()):
+            raise NoRoom(
+                f"It needs {needed / 1e9:.1f} GB of main memory to be loaded, and {free / 1e9:.1f} GB are free"
+            )
+        try:
+            pipeline = load_pipeline(version.path, found, dtype)
+            adapters = load_loras(pipeline, version.path, recipes)
+            layout = planned(found, recipes, options, free_on(torch, device), dtype.itemsize)
+            _place(pipeline, layout, device)
+            model = cls(version, pipeline, recipes, adapters, layout, device)
+            model._try()
+        except VersionUnusable:
+            raise
+        except RunnerFailed as error:
+            kind = NoRoom if isinstance(error, OutOfMemory) else VersionUnusable
+            raise kind(f"It fails to draw: {error.detail}", internal=error.internal) from None
+        except Exception as error:  # noqa: BLE001 - whatever a driver or library raises is the reason
+            failed = _failure(torch, error, 1)
+            kind = NoRoom if isinstance(failed, OutOfMemory) else VersionUnusable
+            raise kind(f"It cannot be put on {device.type}: {_first_line(error)}", internal=failed.internal) from None
+        log.info("drawing_model.loaded", version=version.name, family=model.family, device=model.device, **vars(layout))
+        return model
+
+    def size(self, picture: Image.Image) -> Size:
+        """Width and height in which a picture is drawn; pictures of one size may share a batch."""
+        return self.recipes.size(*picture.size)
+
+    def draw(
+        self,
+        concept: Concept,
+        items: Sequence[Item],
+        on_step: Callable[[int, int], None] = lambda _done, _total: None,
+        abandoned: Callable[[], bool] = lambda: False,
+    ) -> list[Image.Image | RunnerFailed]:
+        """Draw items of one size. Each result is a picture of its photo's shape, or why there is none.
+
+        The same seed, photo and prompt give the same picture whatever else is in the batch, up to rounding: each item
+        has a generator of its own, on the CPU, so that it also is the same on every device.
+
+        Raises:
+            Abandoned: `abandoned` said so after a step.
+            OutOfMemory: for the batch as a whole; a smaller one may fit.
+            DeviceLost: nothing will be drawn any more.
+            RunnerFailed: the pipeline failed.
+        """
+        prepare()
+        # The traceback of an error holds every tensor of the frames it went through. So it ends in here, and memory is
+        # freed after it has gone.
+        outcome = self._draw(concept, items, on_step, abandoned)
+        if isinstance(outcome, list):
+            return outcome
+        self._pipeline.maybe_free_model_hooks()
+        _forget(self._torch)
+        raise outcome
+
+    def close(self) -> None:
+        """Let the memory go."""
+        if self.layout.placement != "resident":
+            self._pipeline.remove_all_hooks()
+        self._pipeline = None
+        _forget(self._torch)
+
+    def _draw(
+        self,
+        concept: Concept,
+        items: Sequence[Item],
+        on_step: Callable[[int, int], None],
+        abandoned: Callable[[], bool],
+    ) -> list[Image.Image | RunnerFailed] | RunnerFailed | Abandoned:
+        torch = self._torch
+        try:
+            self._choose_adapter(concept)
+            arguments = self._arguments(concept, items)
+
+            def step_end(pipeline: Any, index: int, _: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+                total = int(getattr(pipeline, "num_timesteps", 0) or index + 1)
+                on_step(min(index + 1, total), total)
+                _end_if(abandoned())
+                return tensors
+
+            made = self._pipeline(**arguments, callback_on_step_end=step_end)
+            flagged = getattr(made, "nsfw_content_detected", None) or [False] * len(items)
+            return self._pictures(items, np.asarray(made.images), flagged)
+        except Abandoned:
+            return Abandoned()
+        except RunnerFailed as error:
+            return error
+        except BaseException as error:  # noqa: BLE001 - a pipeline may raise anything, and its frames must not outlive it
+            return _failure(torch, error, len(items))
+
+    def _choose_adapter(self, concept: Concept) -> None:
+        if not self.adapters:
+            return
+        if concept in self.adapters:
+            self._pipeline.enable_lora()
+            self._pipeline.set_adapters([self.adapters[concept]], [self.recipes.by_concept[concept].lora_scale])
+        else:
+            self._pipeline.disable_lora()
+
+    def _arguments(self, concept: Concept, items: Sequence[Item]) -> dict[str, Any]:
+        how = self.recipes.by_concept[concept]
+        width, height = self.size(items[0].picture)
+        many = len(items)
+        pictures = [item.picture.resize((width, height), Image.Resampling.LANCZOS) for item in items]
+        generators = [self._torch.Generator("cpu").manual_seed(item.seed) for item in items]
+        possible: dict[str, Any] = {
+            "prompt": [how.prompt(item.prompt) for item in items],
+            "image": pictures,
+            "num_inference_steps": how.steps,
+            "strength": how.strength,
+            "guidance_scale": how.guidance_scale,
+            "generator": generators,
+            "width": width,
+            "height": height,
+            "output_type": "np",
+            "_auto_resize": False,
+        }
+        if "mask_image" in self._takes:  # the whole picture is drawn anew
+            possible["mask_image"] = [Image.new("L", (width, height), 255)] * many
+        if how.negative_prompt:
+            possible["negative_prompt"] = [how.negative_prompt] * many
+        if how.true_cfg_scale is not None:
+            possible["true_cfg_scale"] = how.true_cfg_scale
+        return {name: value for name, value in possible.items() if name in self._takes}
+
+    def _pictures(
+        self, items: Sequence[Item], images: NDArray[Any], flagged: Sequence[bool]
+    ) -> list[Image.Image | RunnerFailed]:
+        width, height = self.size(items[0].picture)
+        if images.shape != (len(items), height, width, 3):
+            raise RunnerFailed(
+                internal=f"{self.family} drew {images.shape} where {len(items)} x {height} x {width} x 3"
+            )
+        return [_picture(item, image, flag) for item, image, flag in zip(items, images, flagged, strict=True)]
+
+    def _try(self) -> None:
+        """Draw once as asked for BASIC and once with each adapter: small, for a CPU; on a GPU, as large as it gets."""
+        full = self.torch_device.type == "cuda"
+        side = self.recipes.side if full else min(self.recipes.side, max(128, 4 * self.recipes.multiple))
+        across = np.tile(np.linspace(0, 255, side, dtype=np.uint8), (side, 1))
+        picture = Image.fromarray(np.stack([across, across.T, across], -1))
+        tried: set[str] = set()
+        recipes = self.recipes
+        try:
+            self.recipes = _hurried(recipes, side)
+            for concept in Concept:
+                adapter = self.adapters.get(concept, "")
+                if adapter not in tried:
+                    tried.add(adapter)
+                    (drawn,) = self.draw(concept, [Item(picture, "a desk", 0)])
+                    if isinstance(drawn, RunnerFailed):
+                        raise drawn
+        finally:
+            self.recipes = recipes
+
+
+def planned(
+    found: checkpoint.Checkpoint, recipes: recipe.Recipes, options: Options, free: int, item_bytes: int
+) -> MemoryPlan:
+    """The layout of a checkpoint in `free` bytes of the device."""
+    parts = [numbers * item_bytes for numbers in found.weights.values()]
+    return memory.plan(free, sum(parts), max(parts), recipes.side**2, options.max_batch, options.memory)
+
+
+def fits_beside(version: Version, options: Options, loaded: DrawingModel) -> bool:
+    """Whether a version, loaded beside another model, gets the same layout as without it.
+
+    Raises:
+        VersionUnusable: it is broken, which takes no loading to see.
+    """
+    found = checkpoint.vet(version.path)
+    recipes = recipe.read(version.path, found, version.name)
+    prepare()
+    import torch
+
+    item_bytes = _dtype(torch, loaded.torch_device, options.precision).itemsize
+    free = free_on(torch, loaded.torch_device)
+    if sum(found.weights.values()) * item_bytes > memory.free_ram():
+        return False
+    alone = planned(found, recipes, options, free + loaded.bytes, item_bytes)
+    return planned(found, recipes, options, free, item_bytes) == alone
+
+
+def free_memory() -> None:
+    """Give back what a model that is gone has left behind."""
+    import torch
+
+    _forget(torch)
+
+
+def free_on(torch: Any, device: Any) -> int:
+    """Bytes free on the device. A CPU's model shares main memory with all else, so it counts as half."""
+    if device.type != "cuda":
+        return memory.free_ram() // 2
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+
+
+def _dtype(torch: Any, device: Any, precision: Precision) -> Any:
+    if precision != "auto":
+        return getattr(torch, precision)
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def _place(pipeline: Any, layout: MemoryPlan, device: Any) -> None:
+    import torch
+
+    vae = getattr(pipeline, "vae", None)
+    if layout.vae_slices and vae is not None:
+        for name in ("enable_slicing", "enable_tiling"):
+            if hasattr(vae, name):
+                getattr(vae, name)()
+    if layout.attention_slices:
+        pipeline.enable_attention_slicing()
+    for part in (getattr(pipeline, "unet", None), vae):
+        if part is not None and any(weight.dim() == 4 for weight in part.parameters()):
+            part.to(memory_format=torch.channels_last)
+    if device.type == "cpu" or layout.placement == "resident":
+        pipeline.to(device)
+    elif layout.placement == "offload":
+        pipeline.enable_model_cpu_offload(device=device)
+    else:
+        pipeline.enable_sequential_cpu_offload(device=device)
+
+
+def _hurried(recipes: recipe.Recipes, side: int) -> recipe.Recipes:
+    """The recipes for one step each: as few steps as leave one at their strength."""
+    few = {
+        concept: replace(how, steps=min(how.steps, math.ceil(1 / how.strength) + 1))
+        for concept, how in recipes.by_concept.items()
+    }
+    return replace(recipes, side=side, by_concept=few)
+
+
+def _picture(item: Item, image: NDArray[Any], flagged: bool) -> Image.Image | RunnerFailed:
+    if flagged:
+        return RunnerFailed("The drawing model's own safety checker withheld this picture")
+    if not np.isfinite(image).all():
+        return RunnerFailed("The drawing model drew something that is no picture (NaN). Try DRAWING_PRECISION=float32")
+    if image.max() <= BLACK:
+        return RunnerFailed("The drawing model drew a black picture. Try again, or DRAWING_PRECISION=float32")
+    drawn = Image.fromarray((image.clip(0, 1) * 255).round().astype(np.uint8))
+    return drawn.resize(_shape_of(item.picture, drawn), Image.Resampling.LANCZOS)
+
+
+def _shape_of(photo: Image.Image, drawn: Image.Image) -> Size:
+    """The photo's shape at the area of what was drawn: sides are rounded for the network, and undone here."""
+    area, ratio = drawn.width * drawn.height, photo.width / photo.height
+    if abs(drawn.width - drawn.height * ratio) < 1:
+        return drawn.size
+    return max(1, round(math.sqrt(area * ratio))), max(1, round(math.sqrt(area / ratio)))
+
+
+def _failure(torch: Any, error: BaseException, many: int) -> RunnerFailed:
+    """An error without its frames."""
+    told = repr(error)[:1000]
+    short = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    if short:
+        return OutOfMemory("The drawing model ran out of memory on this picture", internal=f"{many} at once: {told}")
+    if isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error):
+        return DeviceLost("The GPU failed while it drew; the drawing model's runner has to be restarted", internal=told)
+    return RunnerFailed("The drawing model failed on this picture", internal=told)
+
+
+def _end_if(abandoned: bool) -> None:
+    """Out of the pipeline: going through what is left of it costs a decode and whatever else follows the steps."""
+    if abandoned:
+        raise Abandoned
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _forget(torch: Any) -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

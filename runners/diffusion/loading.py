@@ -1,0 +1,180 @@
+"""A checkpoint's folder becomes a pipeline of diffusers, whole and checked: every weight in its place and a number.
+
+Only classes of diffusers and transformers, only safetensors, nothing from the network. The layout in memory and drawing
+are left to `engine`. Blocks for seconds; belongs on a thread.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from deskterior.schemas import Concept
+from runners.diffusion.checkpoint import Checkpoint, variant
+from runners.diffusion.quiet import prepare
+from runners.diffusion.recipe import Recipes
+from runners.diffusion.versions import VersionUnusable
+
+_NEEDED = {"prompt", "image", "generator", "num_inference_steps", "output_type", "callback_on_step_end"}
+
+
+def pipeline_class(checkpoint: Checkpoint) -> Any:
+    """The image-to-image or inpainting pipeline for a checkpoint, by diffusers' own tables.
+
+    Raises:
+        VersionUnusable: it draws from words alone, makes no pictures, or needs more than a photo and words.
+    """
+    prepare()
+    import diffusers
+    from diffusers.pipelines import auto_pipeline
+
+    name = checkpoint.class_name
+    if not isinstance(getattr(diffusers, name, None), type):
+        raise VersionUnusable(f"diffusers {diffusers.__version__} knows no pipeline {name:.80}")
+    table = (
+        auto_pipeline.AUTO_INPAINT_PIPELINES_MAPPING
+        if checkpoint.inpaints
+        else auto_pipeline.AUTO_IMAGE2IMAGE_PIPELINES_MAPPING
+    )
+    found: Any = auto_pipeline._get_task_class(table, name, throw_error_if_not_exist=False)
+    if found is None:
+        raise VersionUnusable(f"{name} cannot start from a photo: an image-to-image or inpainting model is needed")
+    takes = inspect.signature(found.__call__).parameters
+    if "control_image" in takes or "ControlNet" in name:
+        raise VersionUnusable(f"{found.__name__} needs a control picture beside the photo, which nobody has here")
+    if missing := sorted(_NEEDED - set(takes)):
+        raise VersionUnusable(f"{found.__name__} cannot be steered from here: it takes no {', '.join(missing)}")
+    return found
+
+
+def load_pipeline(folder: Path, checkpoint: Checkpoint, dtype: Any) -> Any:
+    """The pipeline of a vetted checkpoint in main memory, its weights of `dtype`.
+
+    Raises:
+        VersionUnusable: weights that do not fit the network, are missing or are not numbers.
+    """
+    kind = pipeline_class(checkpoint)
+    with_weights = {
+        name: _part(folder, name, *checkpoint.components[name], dtype)
+        for name in checkpoint.components
+        if name in checkpoint.weights
+    }
+
+    def whole() -> Any:
+        from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting
+
+        auto = AutoPipelineForInpainting if checkpoint.inpaints else AutoPipelineForImage2Image
+        return auto.from_pretrained(
+            folder,
+            torch_dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            **with_weights,
+        )
+
+    pipeline: Any = _named(folder, "The pipeline cannot be put together", whole)
+    if not isinstance(pipeline, kind):
+        raise VersionUnusable(f"diffusers made a {type(pipeline).__name__} of it, not a {kind.__name__}")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _part(folder: Path, name: str, library: str, class_name: str, dtype: Any) -> Any:
+    """One network, and nothing of it made up: libraries fill what is missing with random numbers, and only warn."""
+    import diffusers
+    import torch
+    import transformers
+
+    home: Any = {"diffusers": diffusers, "transformers": transformers}.get(library)
+    home = home if home is not None else getattr(diffusers.pipelines, library, None)
+    kind = getattr(home, class_name, None)
+    if not isinstance(kind, type) or not issubclass(kind, diffusers.ModelMixin | transformers.PreTrainedModel):
+        raise VersionUnusable(f"{name}: {library}.{class_name:.80} is no network that diffusers or transformers knows")
+    found = sorted(path for path in (folder / name).glob("*.safetensors"))
+    kinds = {variant(path) for path in found}
+    of = None if None in kinds else min(kind for kind in kinds if kind is not None)
+    dtype_name = "torch_dtype" if issubclass(kind, diffusers.ModelMixin) else "dtype"
+
+    def load() -> Any:
+        return kind.from_pretrained(  # type: ignore[attr-defined]
+            str(folder / name),
+            variant=of,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            **{dtype_name: dtype},
+            **({} if dtype_name == "torch_dtype" else {"trust_remote_code": False}),
+        )
+
+    model, told = _named(folder, f"{name}/ cannot be loaded", load)
+    if missing := sorted(map(str, told["missing_keys"])):
+        raise VersionUnusable(f"{name}/ lacks {len(missing)} of its weights ({missing[0]:.80} first): copy it again")
+    with torch.no_grad():
+        for key, weight in model.named_parameters():
+            # A copy, or a weight would be a view of its file, and whoever overwrites that would end the process.
+            weight.data = weight.data.clone()
+            if not bool(torch.isfinite(weight).all()):
+                raise VersionUnusable(f"{name}/: the weights in {key:.80} are not all numbers (NaN or infinite)")
+        for _, buffer in model.named_buffers():
+            buffer.data = buffer.data.clone()
+    return model.eval()
+
+
+def load_loras(pipeline: Any, folder: Path, recipes: Recipes) -> dict[Concept, str]:
+    """Load each LoRA file once, as an adapter that `engine` switches by its name. Returns the names by concept.
+
+    Raises:
+        VersionUnusable: the pipeline takes none, or a file is none for this model.
+    """
+    names: dict[Path, str] = {}
+    chosen: dict[Concept, str] = {}
+    for concept, recipe in recipes.by_concept.items():
+        if recipe.lora is None:
+            continue
+        path = recipe.lora.resolve()
+        if path not in names:
+            names[path] = f"lora_{len(names)}"
+            _load_lora(pipeline, folder, recipe.lora, names[path])
+        chosen[concept] = names[path]
+    if names:
+        pipeline.disable_lora()
+    return chosen
+
+
+def _load_lora(pipeline: Any, folder: Path, path: Path, name: str) -> None:
+    import torch
+
+    where = path.relative_to(folder).as_posix()
+    if not hasattr(pipeline, "load_lora_weights"):
+        raise VersionUnusable(f"{where}: {type(pipeline).__name__} takes no LoRA")
+
+    def load() -> None:
+        from safetensors.torch import load_file
+
+        weights = load_file(path)
+        if not weights or not all(bool(torch.isfinite(weight).all()) for weight in weights.values()):
+            raise ValueError("its weights are missing or not all numbers (NaN or infinite)")
+        pipeline.load_lora_weights(weights, adapter_name=name)
+
+    _named(folder, f"{where} is no LoRA for this model", load)
+    if not any(name in adapters for adapters in pipeline.get_list_adapters().values()):
+        raise VersionUnusable(f"{where} is no LoRA for this model: nothing in it has a name of the model's")
+
+
+def _named(folder: Path, what: str, work: Callable[[], Any]) -> Any:
+    """`work`, with whatever it raises as a sentence that says no path of the machine."""
+    try:
+        return work()
+    except VersionUnusable:
+        raise
+    except MemoryError:
+        raise VersionUnusable(f"{what}: there is not enough memory") from None
+    except Exception as error:
+        if "out of memory" in str(error) or "can't allocate memory" in str(error):
+            raise VersionUnusable(f"{what}: there is not enough memory", internal=repr(error)[:500]) from None
+        told = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        told = told.replace(str(folder), folder.name).replace(str(folder.resolve()), folder.name)
+        raise VersionUnusable(f"{what}: {told[:200] or type(error).__name__}", internal=repr(error)[:1000]) from error
