@@ -14,6 +14,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 import httpcore
 import httpx
@@ -187,19 +188,50 @@ def _setting(entry: str) -> str:
     return host_of(parsed)
 
 
-class SystemResolver:
-    """Names looked up by the system, in threads of its own: slow names must not hold up the rest of the service."""
+LookUp = Callable[[str, int], list[str]]
 
-    def __init__(self, threads: int = 16) -> None:
+
+def look_up(host: str, port: int) -> list[str]:
+    """Every address of `host`, by the system. Blocks, for half a minute where a name server does not answer."""
+    # As bytes: Python's own IDNA codec would throw on names that it finds too long.
+    found = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+class SystemResolver:
+    """Names looked up by the system, in threads of its own: slow names must not hold up the rest of the service.
+
+    Nor one another. A thread cannot be called back, and goes on when nobody waits for its answer any more; so those who
+    ask for one name at one time share a thread, and the names of one zone (their last two labels) share a quarter.
+    """
+
+    def __init__(self, threads: int = 64, look_up: LookUp = look_up) -> None:
         self._threads = ThreadPoolExecutor(threads, "photo-dns")
+        self._look_up = look_up
+        self._share = max(1, threads // 4)
+        self._zones: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._pending: dict[str, asyncio.Future[list[str]]] = {}
 
     async def __call__(self, host: str, port: int) -> list[str]:
-        def look_up() -> list[str]:
-            # As bytes: Python's own IDNA codec would throw on names that it finds too long.
-            found = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
-            return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        if host not in self._pending:
+            zone = self._zones.setdefault(".".join(host.rsplit(".", 2)[-2:]), asyncio.Semaphore(self._share))
+            await zone.acquire()
+            if host in self._pending:  # somebody was quicker
+                zone.release()
+            else:
+                self._begin(host, port, zone)
+        return await asyncio.shield(self._pending[host])
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+    def _begin(self, host: str, port: int, zone: asyncio.Semaphore) -> None:
+        def finished(answer: asyncio.Future[list[str]]) -> None:
+            del self._pending[host]
+            zone.release()
+            if not answer.cancelled():
+                answer.exception()  # whoever still waits is told; that nobody may is no news
+
+        answer = asyncio.get_running_loop().run_in_executor(self._threads, self._look_up, host, port)
+        self._pending[host] = answer
+        answer.add_done_callback(finished)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
+from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +68,8 @@ class Photos:
             connections=settings.photo_concurrency,
         )
         self._slots = asyncio.Semaphore(settings.photo_concurrency)
+        self._share = settings.photo_concurrency - settings.photo_concurrency // 4
+        self._hosts: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         # Pillow frees the GIL; more threads than cores would only make more pixels wait at once.
         self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "photo")
         self._large_bytes = large
@@ -77,12 +81,12 @@ class Photos:
         Raises:
             PhotoUrlForbidden, PhotoUnreachable, PhotoTooLarge: as `PhotoDownloader.fetch` says.
         """
-        async with self._slots:
+        async with self._share_of(url), self._slots:
             return await self._bytes(url)
 
     async def fetch_square(self, url: str) -> NDArray[np.uint8]:
         """`fetch` and `square` in one slot, so that fetched photos do not pile up in front of the decoder."""
-        async with self._slots:
+        async with self._share_of(url), self._slots:
             return await self.square(await self._bytes(url))
 
     async def square(self, data: bytes) -> NDArray[np.uint8]:
@@ -100,6 +104,14 @@ class Photos:
     async def aclose(self) -> None:
         await self._downloader.aclose()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _share_of(self, url: str) -> asyncio.Semaphore:
+        """Three quarters of the slots for each host, so that a slow one leaves some to the others."""
+        try:
+            host = urlsplit(url).netloc.lower()
+        except ValueError:
+            host = ""
+        return self._hosts.setdefault(host, asyncio.Semaphore(self._share))
 
     async def _bytes(self, url: str) -> bytes:
         if any("\ud800" <= letter <= "\udfff" for letter in url):

@@ -108,6 +108,26 @@ async def test_no_more_photos_are_in_flight_than_the_setting_says() -> None:
         assert most == 3
 
 
+async def test_a_host_that_hangs_leaves_slots_to_the_others() -> None:
+    async def hang(visit: Visit) -> None:
+        full.release()
+        await visit.gone()
+        visit.writer.close()
+
+    full = asyncio.Semaphore(0)
+    async with site(hang) as slow, site(photo) as quick, photos(photo_concurrency=4) as room:
+        stuck = [asyncio.create_task(room.fetch_square(slow.url(f"/{n}"))) for n in range(20)]
+        for _ in range(3):
+            await full.acquire()
+        for _ in range(3):
+            assert (await room.fetch_square(quick.url())).shape == (224, 224, 3)
+        assert len(slow.visits) == 3
+        for task in stuck:
+            task.cancel()
+        await asyncio.gather(*stuck, return_exceptions=True)
+        assert (await room.fetch_square(quick.url())).shape == (224, 224, 3)
+
+
 async def test_a_caller_who_gives_up_frees_the_slot() -> None:
     async def answer(visit: Visit) -> None:
         if visit.target == "/slow":
