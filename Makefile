@@ -19,7 +19,7 @@ FUZZ_S ?= 600
 export PYTHONPATH := $(CURDIR)
 export BENTOML_DO_NOT_TRACK := true
 
-.PHONY: setup demo serve check test train tiny-model bench build lock docs fuzz java clean
+.PHONY: setup demo serve check test train tiny-model lora bench build lock docs fuzz java clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/uv:
@@ -56,6 +56,8 @@ check: $(VENV)/.dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/python -m checks.secrets
+	@$(BIN)/python -m checks.audit
 
 test: check java
 	@$(BIN)/pytest $(PYTEST)
@@ -80,6 +82,10 @@ train: $(VENV)/.dev
 FAMILY ?= sd15
 tiny-model: $(VENV)/.dev
 	@$(BIN)/python -m training tiny --family $(FAMILY)
+
+# BASE=models/custom/VERSION PHOTOS=folder CONCEPT=OIL, and LORA="--steps 1000 --install" for what else it takes.
+lora: $(VENV)/.dev
+	@$(BIN)/python -m training lora --base "$(BASE)" --photos "$(PHOTOS)" --concept "$(CONCEPT)" $(LORA)
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks

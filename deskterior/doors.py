@@ -69,7 +69,8 @@ def _origin(text: str) -> str:
     except ValueError:
         parts, host, port = urlsplit(""), "", None
     if parts.scheme not in _DEFAULT_PORTS or not _HOST.fullmatch(host) or parts.username is not None:
-        raise ValueError(f"has {text[:100]!r}, which is no origin: write https://host or https://host:port")
+        shown = text.rpartition("@")[2][:100]  # before it may stand a password
+        raise ValueError(f"has {shown!r}, which is no origin: write https://host or https://host:port")
     where = f"[{host}]" if ":" in host else host
     spelled = f"{parts.scheme}://{where}" + (f":{port}" if port not in {None, _DEFAULT_PORTS[parts.scheme]} else "")
     if text.lower() != spelled:
