@@ -1,7 +1,8 @@
 """``python -m training COMMAND``: the desk classifier (``train``, ``evaluate``, ``export``) and the model that draws.
 
 ``train`` goes from photos to an exported classifier, ``evaluate`` writes the report of a finished run again, ``export``
-its files. ``tiny`` makes a drawing model for tests. What a command needs is imported when it is asked for.
+its files. ``lora`` teaches the drawing model a concept, ``tiny`` makes a drawing model for tests. What a command needs
+is imported when it is asked for.
 """
 
 import argparse
@@ -9,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from training import tiny
+from training import lora, tiny
 
 OUT = Path("models/desk_classifier")
 
@@ -22,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="do", required=True)
     tiny.add_command(commands.add_parser("tiny", help="make a tiny random drawing model, for tests and the demo"))
+    lora.add_command(commands.add_parser("lora", help="teach a drawing model a concept: a LoRA from pictures"))
     for name, purpose in {
         "train": "desk classifier: cross-validate, fit on everything, report and export",
         "evaluate": "desk classifier: write the report of a finished run again",
@@ -31,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(given)
     if options.do == "tiny":
         return tiny.run(options)
+    if options.do == "lora":
+        return lora.run(options)
     from training import desk
 
     return desk.run(options, given)

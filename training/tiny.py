@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,26 +19,20 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from rich.console import Console
 from rich.markup import escape
 
+from training.tiny_vae import CHANNELS, LATENT, vae
+
 if TYPE_CHECKING:
-    import torch
-    from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+    from diffusers import DiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer, T5Tokenizer
 
 Family = Literal["sd15", "sdxl", "flux", "inpaint"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
 CACHE = Path(".cache/tiny-model")
 STAMP = "tiny.json"
-RECIPE = 1
+RECIPE = 2
 """Counted up when the bytes change, so that a cached checkpoint is made again."""
 
-LATENT = 128
-"""Height and width of the latents that the denoiser says it was trained on: pictures of 256 pixels."""
-CHANNELS = 4
-LATENT_SCALE = 8.0
-"""Latents in [-8, 8] beside noise of 1: at a strength of 0.5 the photo is a little grainy, at 0.8 still itself."""
 HIDDEN = 32
-CONSTANT = 40.0
-"""See `_near_identity`; large beside the picture's values in [-1, 1]."""
 
 
 class TinyError(ValueError):
@@ -79,23 +72,33 @@ def make(folder: Path, family: Family = "sd15", seed: int = 0) -> Path:
     """
     stamp = json.dumps({"family": family, "recipe": RECIPE, "seed": seed}) + "\n"
     try:
-        if folder.exists() and any(folder.iterdir()):
-            found = folder / STAMP
-            if not found.is_file():
-                raise TinyError(f"{folder} holds something else than a tiny model; name an empty or a new folder")
-            if found.read_text(encoding="utf-8") == stamp:
-                return folder
+        if _stamp(folder) == stamp:
+            return folder
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as staging:
             staged = Path(staging) / folder.name
             _pipeline(family, seed).save_pretrained(staged, safe_serialization=True)
             (staged / STAMP).write_text(stamp, encoding="utf-8")
+            if family == "flux":  # its configuration does not tell what it was trained on
+                (staged / "deskterior.toml").write_text(f"side = {2 * LATENT}\n", encoding="utf-8")
             if folder.exists():
-                shutil.rmtree(folder)
+                folder.rename(Path(staging) / "old")
             staged.replace(folder)
     except OSError as error:
+        if folder.is_dir() and _stamp(folder) == stamp:  # another process was quicker
+            return folder
         raise TinyError(f"cannot make a tiny model in {folder}: {error.strerror or error}") from error
     return folder
+
+
+def _stamp(folder: Path) -> str:
+    """Of the tiny model in `folder`, `""` where there is nothing. Raises `TinyError` if there is something else."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return ""
+    found = folder / STAMP
+    if not found.is_file():
+        raise TinyError(f"{folder} holds something else than a tiny model; name an empty or a new folder")
+    return found.read_text(encoding="utf-8")
 
 
 def _pipeline(family: Family, seed: int) -> DiffusionPipeline:
@@ -132,7 +135,7 @@ def _sd15_parts(in_channels: int) -> dict[str, Any]:
 
     return {
         "unet": _unet(in_channels, cross_attention_dim=HIDDEN),
-        "vae": _vae(),
+        "vae": vae(),
         "text_encoder": _clip(),
         "tokenizer": _clip_tokenizer(),
         "scheduler": DDIMScheduler(
@@ -161,7 +164,7 @@ def _sdxl() -> DiffusionPipeline:
             projection_class_embeddings_input_dim=6 * 8 + HIDDEN,  # six numbers of size and crop, and the pooled text
             use_linear_projection=True,
         ),
-        vae=_vae(),
+        vae=vae(),
         text_encoder=_clip(),
         text_encoder_2=_clip(projection=True),
         tokenizer=_clip_tokenizer(),
@@ -195,7 +198,7 @@ def _flux() -> DiffusionPipeline:
     )
     return FluxImg2ImgPipeline(
         transformer=transformer,
-        vae=_vae(quant=False),
+        vae=vae(quant=False),
         text_encoder=_clip(),
         tokenizer=_clip_tokenizer(),
         text_encoder_2=T5EncoderModel(
@@ -261,78 +264,3 @@ def _t5_tokenizer() -> T5Tokenizer:
     vocab = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
     vocab += [(chr(code), -3.0) for code in range(33, 127)]
     return T5Tokenizer(vocab=vocab, extra_ids=0, model_max_length=512)
-
-
-def _vae(*, quant: bool = True) -> AutoencoderKL:
-    from diffusers import AutoencoderKL
-
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(16, 16),
-        layers_per_block=1,
-        latent_channels=CHANNELS,
-        norm_num_groups=1,
-        sample_size=2 * LATENT,
-        scaling_factor=LATENT_SCALE,
-        force_upcast=False,
-        shift_factor=None if quant else 0.0,
-        use_quant_conv=quant,
-        use_post_quant_conv=quant,
-    ).eval()
-    _near_identity(vae)
-    return vae
-
-
-def _near_identity(vae: AutoencoderKL) -> None:
-    """Set the weights so that latents are the picture at half its size, and decoding doubles them.
-
-    Residual branches end in zeros, so blocks pass on what they get. Two layers are not linear, and are made so: SiLU by
-    keeping x beside -x, as silu(x) - silu(-x) = x; GroupNorm by two constant channels, c and -c, so large that they
-    alone set the deviation it divides by. Those four sum to zero, so its mean is zero too.
-    """
-    import torch
-
-    box = torch.zeros(3, 3)
-    box[:2, :2] = 0.25  # what stride 2, padded right and below, sees of each two by two pixels
-    point = torch.zeros(3, 3)
-    point[1, 1] = 1.0
-    ramp = torch.tensor([0.25, 0.5, 0.25])
-    smooth = torch.outer(ramp, ramp)  # nearest neighbours become nearly linear ones
-    rgb = torch.eye(3)
-    with torch.no_grad():
-        for name, module in vae.named_modules():
-            if name.endswith(("conv2", "to_out.0")):
-                _set(module)
-        encoder, decoder = vae.encoder, vae.decoder
-        _set(encoder.conv_in, point, rgb)
-        _set(encoder.down_blocks[0].downsamplers[0].conv, box, torch.cat([rgb, -rgb]), constants_at=6)
-        _linear(encoder.conv_norm_out)
-        latents = torch.cat([rgb, torch.full((1, 3), 1 / 3)])  # red, green, blue and grey
-        _set(encoder.conv_out, point, torch.cat([latents, -latents], dim=1))
-        encoder.conv_out.bias[CHANNELS:] = -20.0  # the logarithm of the variance: none
-        _set(decoder.conv_in, point, rgb)
-        _set(decoder.up_blocks[0].upsamplers[0].conv, smooth, torch.cat([rgb, -rgb]), constants_at=6)
-        _linear(decoder.conv_norm_out)
-        _set(decoder.conv_out, point, torch.cat([rgb, -rgb], dim=1))
-        for conv in (vae.quant_conv, vae.post_quant_conv):
-            if conv is not None:
-                _set(conv, torch.ones(1, 1), torch.eye(conv.out_channels))
-
-
-def _set(
-    layer: Any, kernel: torch.Tensor | None = None, mix: torch.Tensor | None = None, constants_at: int | None = None
-) -> None:
-    """Zero the layer; its first channels become `mix` (to, from) of its first inputs, each filtered by `kernel`."""
-    layer.weight.zero_()
-    layer.bias.zero_()
-    if kernel is not None and mix is not None:
-        layer.weight[: mix.shape[0], : mix.shape[1]] = mix[:, :, None, None] * kernel
-    if constants_at is not None:
-        layer.bias[constants_at], layer.bias[constants_at + 1] = CONSTANT, -CONSTANT
-
-
-def _linear(norm: Any) -> None:
-    """Undo the division by the deviation of two constants among the channels."""
-    norm.weight.fill_(CONSTANT * (2 / norm.num_channels) ** 0.5)
-    norm.bias.zero_()
