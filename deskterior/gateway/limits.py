@@ -18,12 +18,14 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
 from deskterior.errors import RateLimited
 from deskterior.gateway.caller import Caller
-from deskterior.gateway.limits_settings import LimitSettings
+from deskterior.gateway.limits_settings import RATES, LimitSettings
 from deskterior.gateway.limits_storage import InProcess, OnPostgres, SharedWhileItAnswers, SlidingWindows
+from deskterior.makeover.spending import UNLIMITED, Allowance
 
 Headers = list[tuple[bytes, bytes]]
 
 PAID_PATHS = frozenset({"/v1/prompt", "/v1/generate", "/v2/generate"})
+NEVER_LIMITED = frozenset({"/health", "/healthcheck", "/healthz", "/livez", "/readyz", "/metrics"})
 MOST_BLOCKED = 10_000
 """Addresses remembered as having shown too many wrong keys."""
 
@@ -70,6 +72,11 @@ class Limits:
             return cls(settings, SharedWhileItAnswers(OnPostgres(url)))
         return cls(settings, InProcess())
 
+    @classmethod
+    def none(cls) -> Limits:
+        """No limit at all."""
+        return cls(LimitSettings.model_validate(dict.fromkeys(RATES, 0)), InProcess())
+
     async def aclose(self) -> None:
         await self._counts.aclose()
 
@@ -97,6 +104,8 @@ class Limits:
         Raises:
             RateLimited: one of them is reached.
         """
+        if path in NEVER_LIMITED:
+            return []
         told: tuple[float, Headers] | None = None
         for limit, who in self._of(caller, address, method, path):
             if not limit.per_minute:
@@ -136,6 +145,17 @@ class Limits:
             mend = "have KEY_GENERATES_PER_MINUTE raised"
             limits.append((Limit(f"{kind}-generates", paid, sentence, mend), who))
         return limits
+
+
+def allowance(caller: Caller, settings: LimitSettings) -> Allowance:
+    """What a caller may use of money and places, by its key's own limits or those of all keys."""
+    if not caller.name:
+        return UNLIMITED
+    usd, waiting = caller.limits.usd_per_day, caller.limits.tasks_waiting
+    return Allowance(
+        usd_per_day=settings.key_usd_per_day if usd is None else usd,
+        tasks_waiting=settings.key_tasks_waiting if waiting is None else waiting,
+    )
 
 
 def _headers(limit: int, remaining: int, reset_s: float) -> Headers:

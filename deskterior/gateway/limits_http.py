@@ -7,6 +7,7 @@ is no HTTP in a shape of its own. Requests are `front`'s business.
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any, ClassVar, Literal
 
 import structlog
@@ -172,7 +173,12 @@ class BoundedConnection(HttpToolsProtocol):
 
 
 def bound_connections(head_max_bytes: int, head_within_s: float) -> None:
-    """Have every uvicorn of this process use it: BentoML starts its own, with no say in the protocol."""
+    """Have every uvicorn of this process use it: BentoML starts its own, with no say in the protocol.
+
+    uvicorn also believes what this machine's own addresses write into `X-Forwarded-For`: not here, where
+    `address.Proxies` knows whom to believe.
+    """
+    os.environ["FORWARDED_ALLOW_IPS"] = ""
     BoundedConnection.head_max_bytes = head_max_bytes
     BoundedConnection.head_within_s = head_within_s
     config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{BoundedConnection.__name__}"

@@ -26,13 +26,15 @@ _BY_ENV: dict[RateName, tuple[int, int]] = {
     "address_files_per_minute": (60_000, 1_200),
 }
 """In development, which load tests should not notice, and in production."""
+RATES = tuple(_BY_ENV)
 
 
 class LimitSettings(BaseSettings):
     model_config = SettingsConfigDict(use_attribute_docstrings=True)
 
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = ()
-    """Networks of the proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed, by commas."""
+    """Networks of the proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed, by commas. For
+    Google's load balancer: `130.211.0.0/22,35.191.0.0/16` and the address that it listens on."""
     key_requests_per_minute: Rate = None
     """Requests a minute by one key that has no limit of its own; 0 is no limit, here and below. 60000 in development,
     3000 in production."""
@@ -41,7 +43,7 @@ class LimitSettings(BaseSettings):
     address_requests_per_minute: Rate = None
     """Requests a minute without a key from one address (IPv6: one /64). 60000 in development, 300 in production."""
     address_failures_per_minute: Rate = None
-    """Answers 401 a minute to one address; beyond it no key from there is looked at. 600 in development, 20 in
+    """Wrong keys a minute from one address; beyond it no key from there is looked at. 600 in development, 20 in
     production."""
     address_files_per_minute: Rate = None
     """Requests of `/files/` a minute from one address. 60000 in development, 1200 in production."""
