@@ -57,41 +57,6 @@ async def test_a_public_name_is_dialled_at_its_judged_address_under_its_own_name
         assert web.visits[0].headers["host"] == "photos.test"
 
 
-async def test_a_name_that_changes_its_answer_after_the_check_gains_nothing() -> None:
-    async with site(photo) as web:
-        switchboard = Switchboard(web.port)
-        names = Names(photos_test=[["8.8.4.4"], ["127.0.0.1"]])
-        async with downloader(resolve=names, network=switchboard) as photos:
-            assert await photos.fetch("http://photos.test/desk.jpg") == PHOTO
-        assert (names.asked, switchboard.dialled) == (["photos.test"], ["8.8.4.4"])
-
-
-async def test_a_name_that_has_changed_by_the_next_connection_is_judged_again() -> None:
-    async def answer(visit: Visit) -> None:
-        await visit.answer(PHOTO, "200 OK", "Connection: close")
-
-    async with site(answer) as web:
-        switchboard = Switchboard(web.port)
-        names = Names(photos_test=[["8.8.4.4"], ["169.254.169.254"]])
-        async with downloader(resolve=names, network=switchboard) as photos:
-            assert await photos.fetch("http://photos.test/desk.jpg") == PHOTO
-            with pytest.raises(PhotoUrlForbidden):
-                await photos.fetch("http://photos.test/desk.jpg")
-        assert switchboard.dialled == ["8.8.4.4"]
-
-
-@pytest.mark.parametrize(
-    "addresses", [["10.0.0.1"], ["8.8.4.4", "10.0.0.1"], ["fe80::1%eth0"], ["64:ff9b::a00:1"], ["::ffff:8.8.8.8"]]
-)
-async def test_nobody_is_dialled_when_one_address_is_forbidden(addresses: list[str]) -> None:
-    switchboard = Switchboard(9)
-    async with downloader(resolve=Names(photos_test=[addresses]), network=switchboard) as photos:
-        with pytest.raises(PhotoUrlForbidden) as refused:
-            await photos.fetch("http://photos.test/desk.jpg")
-    assert switchboard.dialled == []
-    assert all(address not in refused.value.detail for address in addresses)
-
-
 async def test_a_named_host_on_a_private_address_is_fetched_in_development_alone() -> None:
     async with site(photo) as web:
         names = Names(photos_test=[["127.0.0.1"]])

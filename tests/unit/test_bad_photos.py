@@ -103,18 +103,6 @@ def test_a_file_cut_short_is_unreadable(kind: str, options: dict[str, object], k
         scaled_jpeg(cut, 100)
 
 
-@pytest.mark.parametrize("head", [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\0\0\0\0WEBP", b"RIFF\0\0\0\0WEBPVP8 "])
-@pytest.mark.parametrize("tail", [b"", bytes(100), b"\xff" * 100, b"%PDF-1.7 not a picture at all"])
-def test_a_right_head_on_something_else_is_unreadable(head: bytes, tail: bytes) -> None:
-    with pytest.raises(PhotoUnreadable):
-        decode(head + tail)
-
-
-def test_a_heic_head_without_a_picture_is_unreadable() -> None:
-    with pytest.raises(PhotoUnreadable):
-        decode(ftyp(b"heic", b"mif1", b"heic"))
-
-
 @pytest.mark.parametrize("size", [(0, 10), (10, 0), (0, 0)])
 def test_no_width_or_height_is_unreadable(size: tuple[int, int]) -> None:
     with pytest.raises(PhotoUnreadable):
@@ -167,28 +155,6 @@ def test_a_photo_over_the_pixel_limit_is_too_large_and_one_at_it_is_not(kind: st
         scaled_jpeg(data, 50, max_pixels=7999)
 
 
-@pytest.mark.parametrize("size", [(2**31 - 1, 2**31 - 1), (100_000, 100_000), (64_000_001, 1), (1, 2**31 - 1)])
-def test_a_png_bomb_is_refused_by_its_header(size: tuple[int, int]) -> None:
-    with pytest.raises(PhotoTooLarge):
-        decode(png(*size))
-
-
-def test_a_jpeg_bomb_is_refused_by_its_header() -> None:
-    data = bytearray(encoded(scene(64, 64)))
-    at = data.index(b"\xff\xc0") + 5
-    data[at : at + 4] = struct.pack(">HH", 65_500, 65_500)
-    with pytest.raises(PhotoTooLarge):
-        decode(bytes(data))
-
-
-@pytest.mark.parametrize("size", [16_383, 12_000])
-def test_a_webp_bomb_is_refused_by_its_header(size: int) -> None:
-    bits = struct.pack("<I", (size - 1) | (size - 1) << 14)
-    body = b"WEBPVP8L" + struct.pack("<I", 200) + b"\x2f" + bits + bytes(195)
-    with pytest.raises(PhotoTooLarge):
-        decode(b"RIFF" + struct.pack("<I", len(body)) + body)
-
-
 def test_a_heic_that_lies_of_its_size_is_unreadable() -> None:
     data = encoded(scene(512, 512), "HEIF")
     told = b"ispe\0\0\0\0" + struct.pack(">II", 512, 512)
@@ -197,20 +163,6 @@ def test_a_heic_that_lies_of_its_size_is_unreadable() -> None:
         decode(data.replace(told, b"ispe\0\0\0\0" + struct.pack(">II", 64, 64)))
     with pytest.raises(PhotoTooLarge):
         decode(data.replace(told, b"ispe\0\0\0\0" + struct.pack(">II", 30_000, 30_000)))
-
-
-@pytest.mark.parametrize(
-    ("name", "head"), [(b"zTXt", b"words\0\0"), (b"iTXt", b"words\0\1\0\0\0"), (b"iCCP", b"profile\0\0")]
-)
-def test_a_png_chunk_that_unpacks_to_a_bomb_is_unreadable(name: bytes, head: bytes) -> None:
-    bomb = zlib.compress(bytes(50_000_000), 9)
-    with pytest.raises(PhotoUnreadable):
-        decode(with_png_chunk(encoded(scene(64, 64), "PNG"), name, head + bomb))
-
-
-def test_pixels_beyond_what_the_header_promises_are_not_unpacked() -> None:
-    data = png(8, 8, pixels=(b"\0" + bytes(24)) * 8 + bytes(50_000_000))
-    assert decode(data).shape == (224, 224, 3)
 
 
 def test_unknown_png_chunks_are_passed_over() -> None:

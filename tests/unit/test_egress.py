@@ -5,8 +5,6 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from deskterior.config import SettingsError
 from deskterior.egress import PhotoHosts, is_private, is_public
@@ -67,76 +65,6 @@ def test_development_never_allows_metadata_or_wildcards(address: str) -> None:
     assert not is_private(ipaddress.ip_address(address))
     with pytest.raises(PhotoUrlForbidden):
         PhotoHosts(["photos.test"], development=True).judge("photos.test", [address])
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        *(
-            "",
-            " ",
-            "desk.jpg",
-            "/desk.jpg",
-            "//photos.test/desk.jpg",
-            "http:",
-            "http://",
-            "http:///desk.jpg",
-            "http:photos.test",
-        ),
-        *("https:", "https://?q", "http://#", "http://:80/", "http://.", "http://..", "http://a..\t/"),
-        *(
-            "file:///etc/passwd",
-            "data:image/png;base64,aa",
-            "ftp://photos.test/a",
-            "gopher://photos.test/",
-            "s3://bucket/key",
-        ),
-        *("javascript:alert(1)", "HTTPS+UNIX://photos.test/", "unix:///var/run/docker.sock"),
-        *("http://user@photos.test/", "http://user:pass@photos.test/", "http://@photos.test/", "http://:@photos.test/"),
-        *("http://photos.test\\@127.0.0.1/", "http://photos.test\\evil/", "http://photos.test%2f@127.0.0.1/"),
-        *(
-            "http://photos.test/a\nb",
-            "http://photos.test\r\nHost: x/",
-            "http://photos.test/\x00",
-            "\thttp://photos.test/",
-        ),
-        *("http://photos.test:0/", "http://photos.test:99999/", "http://photos.test:-1/", "http://photos.test:8o/"),
-        *("http://photos.test:80:80/", "http://[::1", "http://[::1]x/", "http://[fe80::1%25eth0]/", "http://[v1.a]/"),
-        *(
-            "http://%6cocalhost/",
-            "http://photos%00.test/",
-            "http://☃/",
-            "http://１２７.0.0.1/",
-        ),
-        *(
-            "http://127。0。0。1/",
-            "http://a b/",
-            "http://a,b/",
-            "http://*/",
-            "http://\ud800.test/",
-            "http://photos.test/\udfff",
-        ),
-        "http://photos.test/" + "a" * 4096,
-    ],
-)
-def test_what_is_not_a_plain_http_address_is_forbidden(url: str) -> None:
-    with pytest.raises(PhotoUrlForbidden) as refused:
-        ANY.check(url)
-    assert "passwd" not in refused.value.detail
-
-
-@given(
-    st.text(max_size=60)
-    | st.text(max_size=40).map("http://photos.test/".__add__)
-    | st.text(max_size=40).map("http://".__add__)
-)
-def test_any_text_is_an_address_or_forbidden(url: str) -> None:
-    try:
-        checked = ANY.check(url)
-    except PhotoUrlForbidden:
-        return
-    assert checked.scheme in {"http", "https"}
-    assert checked.raw_host
 
 
 @pytest.mark.parametrize(
@@ -213,13 +141,6 @@ def test_an_empty_list_is_any_public_host_in_development_and_none_in_production(
     assert ANY.check("https://photos.test/desk.jpg")
     with pytest.raises(PhotoUrlForbidden, match="PHOTO_ALLOWED_HOSTS"):
         PhotoHosts([], development=False).check("https://photos.test/desk.jpg")
-
-
-@pytest.mark.parametrize("port", [22, 25, 3306, 6379, 9200])
-def test_a_host_that_is_not_named_is_asked_at_web_ports_alone(port: int) -> None:
-    with pytest.raises(PhotoUrlForbidden, match="port"):
-        ANY.check(f"http://photos.test:{port}/")
-    assert ANY.check("http://photos.test:8080/")
 
 
 def test_one_private_answer_among_public_ones_forbids_the_host() -> None:
