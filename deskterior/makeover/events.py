@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Literal
 
+from deskterior.makeover.register import Whole
 from deskterior.makeover.tables import StageRow
-from deskterior.makeover.view import STAGES
+from deskterior.makeover.view import STAGES, progress_of, under_way
 from deskterior.schemas import Wire
 
 
@@ -17,6 +18,25 @@ class StageEvent(Wire):
     state: Literal["started", "done", "failed", "interrupted"]
     attempt: int
     at: datetime
+
+
+class ProgressEvent(Wire):
+    """How far a stage has come that counts its steps: a drawing by our own model."""
+
+    stage: Literal["render"] = "render"
+    step: int
+    of: int
+    progress: float
+    """Of the whole task, 0 to 1."""
+    at: datetime
+
+
+def progress_event(whole: Whole) -> tuple[tuple[str, int, str], ProgressEvent] | None:
+    """The newest step of the drawing under way, with a key of its own."""
+    if (row := under_way(whole)) is None:
+        return None
+    event = ProgressEvent(step=row.step, of=row.of, progress=progress_of(whole), at=datetime.fromtimestamp(row.at, UTC))
+    return ("render", row.number, f"step {row.step}"), event
 
 
 def stage_events(rows: list[StageRow]) -> list[tuple[tuple[str, int, str], StageEvent]]:

@@ -12,7 +12,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
@@ -21,7 +21,7 @@ import structlog
 
 from deskterior.errors import DeskteriorError
 from deskterior.jobs.database import Database, DatabaseAway
-from deskterior.makeover.tables import StageRow, TaskRow, callbacks, stages, tasks
+from deskterior.makeover.tables import StageRow, TaskRow, callbacks, progress, stages, tasks
 from deskterior.schemas import CostItem
 
 log = structlog.get_logger(__name__)
@@ -46,6 +46,16 @@ _END = stages.update().where(
 )
 
 
+_STEP = progress.update().where(progress.c.task_id == sa.bindparam("task"))
+_FORGET_STEPS = progress.delete().where(progress.c.task_id == sa.bindparam("task"))
+_IS_RUNNING = sa.select(stages.c.state).where(
+    stages.c.task_id == sa.bindparam("task"),
+    stages.c.stage == sa.bindparam("of_stage"),
+    stages.c.number == sa.bindparam("of_number"),
+    stages.c.state == "running",
+)
+
+
 class Changed(Protocol):
     """Tells those who wait for a task that it has changed."""
 
@@ -64,6 +74,8 @@ class Run:
     token: str
     done: dict[str, str]
     calls: dict[str, list[StageRow]] = field(default_factory=dict)
+    stepped: bool = False
+    """Whether a drawing of this run has told of its steps."""
 
     def paid_in_vain(self, stage: str) -> int:
         """Calls in this attempt that may have been billed and came to nothing. The first that was interrupted, by no
@@ -90,10 +102,10 @@ class Journal:
         self._per_minute = renders_per_minute
         self._clock = clock
 
-    async def claim(self, task_id: str, job_id: str, prompt_version: str) -> Run | None:
+    async def claim(self, task_id: str, job_id: str, prompt_versions: Mapping[str, str]) -> Run | None:
         """Begin to run a task; None when it needs no run, or not by this job. Any earlier run may write no more.
 
-        Stages that were begun and not ended are marked as interrupted.
+        Stages that were begun and not ended are marked as interrupted. `prompt_versions` is by the kind of task.
         """
         token = uuid.uuid4().hex
         now = self._clock()
@@ -104,6 +116,7 @@ class Journal:
                 return None
             begun = stages.update().where(stages.c.task_id == task_id, stages.c.state == "running")
             connection.execute(begun.values(state="interrupted", ended_at=now))
+            connection.execute(_FORGET_STEPS, {"task": task_id})
             task = TaskRow.of(found)
             if task.finished:
                 return None
@@ -113,7 +126,7 @@ class Journal:
                 started_at=task.started_at or now,
                 claims=task.claims + 1,
                 token=token,
-                prompt_version=prompt_version,
+                prompt_version=prompt_versions.get(task.kind),
                 version=task.version + 1,
             )
             new = {
@@ -158,7 +171,8 @@ class Journal:
         if stage == "render" and expected is not None and self._per_minute:
             self._database.lock(connection, PAID_LOCK)
             since = now - MINUTE_S
-            paid = sa.select(stages.c.started_at).where(stages.c.stage == "render", stages.c.started_at > since)
+            ours = sa.exists().where(tasks.c.id == stages.c.task_id, tasks.c.kind == "v2")  # drawn by ourselves, free
+            paid = sa.select(stages.c.started_at).where(stages.c.stage == "render", stages.c.started_at > since, ~ours)
             paid = paid.order_by(stages.c.started_at.desc()).limit(self._per_minute)
             recent = connection.execute(paid).scalars().all()
             if len(recent) >= self._per_minute:
@@ -198,11 +212,34 @@ class Journal:
         def end(connection: sa.Connection) -> None:
             connection.execute(_END, key | ended)
             connection.execute(_CHANGE, {"task": run.task.id})
+            if run.stepped and stage == "render":
+                connection.execute(_FORGET_STEPS, {"task": run.task.id})
 
         await self._insist(end, durable=cost is not None)
         if state != "done":
             row = StageRow(run.task.id, stage, number, run.task.attempts, state, now, now, usd, paid, result)
             run.calls.setdefault(stage, []).append(row)
+        self._changed(run.task.id)
+
+    async def step(self, run: Run, number: int, step: int, of: int) -> None:
+        """Write down how far the drawing under way is: the run `number` of render. Nothing when it has ended by now.
+
+        Raises:
+            Superseded: the task was cancelled, or another run has it.
+            DatabaseAway
+        """
+        run.stepped = True
+        key = {"task": run.task.id, "of_stage": "render", "of_number": number}
+        now = {"number": number, "step": step, "of": of, "at": self._clock()}
+
+        def tell(connection: sa.Connection) -> None:
+            _touch(connection, run)  # this first: it keeps out the end of the stage, which deletes the row
+            if connection.execute(_IS_RUNNING, key).first() is None:
+                return
+            if not connection.execute(_STEP, {"task": run.task.id, **now}).rowcount:
+                connection.execute(progress.insert().values(task_id=run.task.id, **now))
+
+        await self._database.write(tell)
         self._changed(run.task.id)
 
     async def note(self, run: Run, stage: str, result: str) -> None:

@@ -14,26 +14,31 @@ import structlog
 from deskterior.callback_messages import OwnCode, desk_found, no_code
 from deskterior.config import Settings
 from deskterior.errors import CustomModelMissing, NotFound, Overloaded
-from deskterior.jobs.database import Database
+from deskterior.jobs.database import Database, DatabaseAway
 from deskterior.jobs.engine import Engine, Job
 from deskterior.makeover.delivery import Delivery, Sender, Terms
 from deskterior.makeover.describe import Describe
 from deskterior.makeover.drafts import Drafts
-from deskterior.makeover.events import StageEvent, stage_events
-from deskterior.makeover.journal import Journal
+from deskterior.makeover.events import ProgressEvent, StageEvent, progress_event, stage_events
+from deskterior.makeover.journal import Journal, Run
 from deskterior.makeover.photo import Desk, Kept, Photos, TakePhoto
+from deskterior.makeover.pictures import Picture, Pictures
 from deskterior.makeover.prompts import Prompts
+from deskterior.makeover.prompts.own import OwnPrompts
 from deskterior.makeover.publish import Publish
 from deskterior.makeover.register import Origin, Register, Whole
-from deskterior.makeover.render import Picture, Render
+from deskterior.makeover.render import Render
+from deskterior.makeover.render_ourselves import RenderOurselves
 from deskterior.makeover.shop import Shop
 from deskterior.makeover.spending import Expected, SpendingCap
 from deskterior.makeover.suggest import Suggest
 from deskterior.makeover.tables import metadata
 from deskterior.makeover.view import View
+from deskterior.makeover.waiting import WaitingLimit
 from deskterior.makeover.watch import Watch
-from deskterior.makeover.workflow import Makeover, Stages
+from deskterior.makeover.workflow import Makeover, RenderStage, Stages
 from deskterior.providers import ImageModel, ProductSearch, VisionModel
+from deskterior.providers.custom import OwnModel
 from deskterior.schemas import Description, GenerateRequest, Task, TaskPage, TaskState, TaskStatus
 from deskterior.storage import Storage
 
@@ -64,11 +69,13 @@ class Outfit:
     desk_threshold: float
     vision: VisionModel
     images: Mapping[Kind, ImageModel]
-    """The model that draws each kind; a kind without one cannot be made here."""
+    """The model that draws each kind for money; a kind without one cannot be made here."""
     search: ProductSearch
     sender: Sender
     prompts: Prompts
     own_code: OwnCode = no_code
+    own_model: OwnModel | None = None
+    """What draws v2."""
 
 
 class Makeovers:
@@ -80,7 +87,7 @@ class Makeovers:
         self._database = database
         self._watch = Watch(self._database)
         cap = SpendingCap(settings.spend_cap_usd_per_day)
-        self._register = Register(self._database, cap)
+        self._register = Register(self._database, cap, WaitingLimit(settings.tasks_waiting))
         self._view = View(outfit.storage)
         self._delivery = Delivery(
             self._database,
@@ -104,26 +111,34 @@ class Makeovers:
         )
         self._suggest = Suggest(self._database, cap, photo, outfit.vision, self._expected.describe)
         drafts = Drafts(database)
-        places = asyncio.Semaphore(settings.render_concurrency)
+        pictures = Pictures(outfit.storage, drafts)
+        places = {kind: asyncio.Semaphore(settings.render_concurrency) for kind in ("v1", "v2")}
+        render: dict[str, RenderStage] = {
+            kind: Render(
+                model,
+                pictures,
+                outfit.prompts,
+                expected=self._expected.render,
+                allowed=settings.image_attempts,
+                places=places[kind],
+            )
+            for kind, model in outfit.images.items()
+        }
+        own_prompts = OwnPrompts.load()
+        if outfit.own_model is not None:
+            render["v2"] = RenderOurselves(
+                outfit.own_model, pictures, own_prompts, places=places["v2"], ended=self._ended
+            )
         stages = Stages(
             photo=photo,
             describe=Describe(outfit.vision, self._expected.describe),
-            render={
-                kind: Render(
-                    model,
-                    outfit.storage,
-                    drafts,
-                    outfit.prompts,
-                    expected=self._expected.render if kind == "v1" else None,
-                    allowed=settings.image_attempts,
-                    places=places,
-                )
-                for kind, model in outfit.images.items()
-            },
+            render=render,
             shop=Shop(outfit.search),
             publish=Publish(outfit.storage, drafts),
         )
-        makeover = Makeover(journal, stages, self._delivery, outfit.prompts.version)
+        self.kinds = frozenset(render)
+        versions = {"v1": outfit.prompts.version, "v2": f"{outfit.prompts.version}+{own_prompts.version}"}
+        makeover = Makeover(journal, stages, self._delivery, versions)
         self._engine = Engine(
             self._database,
             [
@@ -133,11 +148,6 @@ class Makeovers:
             executor_ttl_s=settings.executor_ttl_s,
         )
         self._mender: asyncio.Task[None] | None = None
-
-    @property
-    def kinds(self) -> frozenset[Kind]:
-        """The kinds that can be made here."""
-        return frozenset(self._outfit.images)
 
     async def launch(self) -> None:
         """Open the job store and begin to run what is in it.
@@ -166,20 +176,23 @@ class Makeovers:
 
         Raises:
             Invalid, IdempotencyConflict, SpendingCapReached
+            RateLimited, Overloaded: too many tasks wait, of this owner or in all.
             CustomModelMissing: of this kind none can be made here.
-            Overloaded: the service is stopping.
+            Overloaded: the service is stopping, or our own model's runner cannot be reached.
+            RunnerFailed: our own model's runner is none.
         """
-        if kind not in self._outfit.images:
+        if kind not in self.kinds:
             raise CustomModelMissing("No drawing model of our own is installed here; use /v1/generate")
         self._engine.admit()
-        paid = self._expected.makeover_usd if kind == "v1" else self._expected.describe.usd
-        whole = await self._register.create(request, kind, origin, reserved=paid)
+        if kind == "v2" and self._outfit.own_model is not None:
+            await self._outfit.own_model.check_ready()
+        whole = await self._register.create(request, kind, origin, reserved=self._expected.usd[kind])
         await self._submit(whole.task.id, whole.task.job_id)
         return await self._view.task(whole)
 
-    async def suggest(self, request: GenerateRequest) -> Description:
+    async def suggest(self, request: GenerateRequest, origin: Origin = NOBODY) -> Description:
         """What the vision model says of a desk; nothing is drawn. Raises as `Suggest`."""
-        return await self._suggest(request)
+        return await self._suggest(request, origin)
 
     async def get(self, task_id: str, owner: str | None = None) -> Task:
         """Raises NotFound, also for a task of another `owner`; None sees all."""
@@ -213,14 +226,14 @@ class Makeovers:
         self._watch.changed(task_id, ended=True)
         return await self.get(task_id, owner)
 
-    async def retry(self, task_id: str, owner: str | None = None) -> Task:
-        """Go on with a failed or cancelled task from the stage where it stopped.
+    async def retry(self, task_id: str, owner: str | None = None, origin: Origin = NOBODY) -> Task:
+        """Go on with a failed or cancelled task from the stage where it stopped. `origin` is who asks.
 
         Raises:
-            NotFound, TaskNotFinished, TaskFinished, SpendingCapReached, Overloaded
+            NotFound, TaskNotFinished, TaskFinished, SpendingCapReached, RateLimited, Overloaded
         """
         self._engine.admit()
-        job_id = await self._register.retry(task_id, owner)
+        job_id = await self._register.retry(task_id, self._expected.usd, origin, owner)
         await self._submit(task_id, job_id)
         return await self.get(task_id, owner)
 
@@ -232,15 +245,19 @@ class Makeovers:
         task = await self._register.delete(task_id, owner)
         await self._engine.forget([task.job_id])
 
-    async def events(self, task_id: str, owner: str | None = None) -> AsyncIterator[StageEvent | Task]:
-        """Every stage of the task as it begins and ends, those of the past first; at last the finished task."""
+    async def events(self, task_id: str, owner: str | None = None) -> AsyncIterator[StageEvent | ProgressEvent | Task]:
+        """Every stage of the task as it begins and ends, those of the past first, and the steps of a drawing under
+        way, the newest alone if they come fast; at last the finished task."""
         told: set[tuple[str, int, str]] = set()
         while True:
             try:
                 whole = await self._register.whole(task_id, owner)
             except NotFound:
                 return  # deleted while we looked on
-            for key, event in stage_events(whole.stages):
+            happened: list[tuple[tuple[str, int, str], StageEvent | ProgressEvent]] = [*stage_events(whole.stages)]
+            if at := progress_event(whole):
+                happened.append(at)
+            for key, event in happened:
                 if key not in told:
                     told.add(key)
                     yield event
@@ -257,6 +274,19 @@ class Makeovers:
         # Had the service begun to stop at this very moment: the task is written down, so it will be made.
         with suppress(Overloaded):
             await self._engine.submit("makeover", job_id, task_id, job_id)
+
+    async def _ended(self, run: Run) -> None:
+        """Returns when a run may go no further: its task was cancelled or deleted, or another run has it."""
+        while True:
+            await self._watch.wait(run.task.id, run.task.version, QUIET_S, for_end=True)
+            try:
+                if (await self._register.row(run.task.id)).token != run.token:
+                    return
+            except NotFound:
+                return
+            except DatabaseAway as error:
+                log.warning("makeover.unwatched", internal=error.internal)
+                await asyncio.sleep(1.0)
 
     async def _mend(self) -> None:
         """Give a job to what has none: a process may die between writing a task down and queueing its job."""

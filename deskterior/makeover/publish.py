@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from deskterior.errors import StorageFailed
 from deskterior.makeover.drafts import Drafts
 from deskterior.makeover.journal import Journal, Run
-from deskterior.makeover.render import Picture
+from deskterior.makeover.pictures import Picture
 from deskterior.makeover.shop import Basket
 from deskterior.schemas import Product
 from deskterior.storage import Storage

@@ -8,7 +8,7 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
@@ -16,8 +16,20 @@ import sqlalchemy as sa
 
 from deskterior.errors import IdempotencyConflict, Invalid, NotFound, TaskFinished, TaskNotFinished
 from deskterior.jobs.database import Database
-from deskterior.makeover.spending import SpendingCap
-from deskterior.makeover.tables import UNFINISHED, CallbackRow, StageRow, TaskRow, callbacks, drafts, stages, tasks
+from deskterior.makeover.spending import UNLIMITED, Allowance, SpendingCap, keep_spender
+from deskterior.makeover.tables import (
+    UNFINISHED,
+    CallbackRow,
+    ProgressRow,
+    StageRow,
+    TaskRow,
+    callbacks,
+    drafts,
+    progress,
+    stages,
+    tasks,
+)
+from deskterior.makeover.waiting import NO_LIMIT, WaitingLimit
 from deskterior.schemas import GenerateRequest, TaskState
 
 CREATE_LOCK = 77_002
@@ -35,6 +47,7 @@ class Origin:
     idempotency_key: str | None = None
     request_id: str | None = None
     link_base: str = ""
+    allowance: Allowance = UNLIMITED
 
 
 @dataclass(frozen=True)
@@ -44,14 +57,22 @@ class Whole:
     task: TaskRow
     stages: list[StageRow]
     callback: CallbackRow | None
+    progress: ProgressRow | None = None
 
 
 class Register:
     """`clock` is Unix seconds."""
 
-    def __init__(self, database: Database, cap: SpendingCap, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        database: Database,
+        cap: SpendingCap,
+        waiting: WaitingLimit = NO_LIMIT,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._database = database
         self._cap = cap
+        self._waiting = waiting
         self._clock = clock
 
     async def create(self, request: GenerateRequest, kind: str, origin: Origin, reserved: float) -> Whole:
@@ -60,6 +81,7 @@ class Register:
         Raises:
             Invalid: the key or the address cannot be stored.
             IdempotencyConflict, SpendingCapReached
+            RateLimited, Overloaded: too many tasks wait, of this owner or in all.
         """
         key = origin.idempotency_key
         if key is not None and not (0 < len(key) <= MAX_KEY and key.isprintable()):
@@ -100,7 +122,7 @@ class Register:
                     if found.request_hash != row.request_hash:
                         raise IdempotencyConflict
                     return _wholes(connection, [TaskRow.of(found)])[0]
-            self._cap.check(connection, datetime.fromtimestamp(now, UTC))
+            self._admit(connection, now, reserved, origin)
             connection.execute(tasks.insert().values(**asdict(row)))
             return Whole(row, [], None)
 
@@ -159,11 +181,15 @@ class Register:
 
         await self._database.write(cancel)
 
-    async def retry(self, task_id: str, owner: str | None = None) -> str:
+    async def retry(self, task_id: str, expected: Mapping[str, float], origin: Origin, owner: str | None = None) -> str:
         """Queue a failed or cancelled task again; the id of the job to submit for it. What is done stays done.
 
+        Args:
+            expected: USD that a task of each kind is expected to cost from its start.
+            origin: who asks; the allowance of another than the task's own owner is not touched.
+
         Raises:
-            NotFound, SpendingCapReached
+            NotFound, SpendingCapReached, RateLimited, Overloaded
             TaskNotFinished: it is under way, or a call of its last attempt is.
             TaskFinished: it has succeeded.
         """
@@ -174,12 +200,15 @@ class Register:
             if task.status == "succeeded":
                 raise TaskFinished("The task has succeeded already; there is nothing to retry")
             now = self._clock()
-            self._cap.check(connection, datetime.fromtimestamp(now, UTC))
+            again = expected[task.kind]
+            by = origin if origin.owner == task.owner else Origin(task.owner)
+            self._admit(connection, now, again, by)
+            cost = sa.select(sa.func.coalesce(sa.func.sum(stages.c.usd), 0.0)).where(stages.c.task_id == task_id)
+            reserved = connection.execute(cost).scalar_one() + again  # what it has cost stays counted with it
             job_id = _new_job(task_id)
             fresh = {"started_at": None, "finished_at": None, "error": None, "token": None, "claims": 0}
-            _update(
-                connection, task, status="queued", attempts=task.attempts + 1, job_id=job_id, queued_at=now, **fresh
-            )
+            queued = {"status": "queued", "attempts": task.attempts + 1, "job_id": job_id, "queued_at": now}
+            _update(connection, task, reserved=reserved, **fresh, **queued)
             # The backend need not hear any more how the last attempt ended.
             connection.execute(callbacks.delete().where(callbacks.c.task_id == task_id))
             return job_id
@@ -202,11 +231,19 @@ class Register:
             connection.execute(callbacks.delete().where(callbacks.c.task_id == task_id))
             connection.execute(stages.delete().where(stages.c.task_id == task_id, stages.c.usd == 0))
             connection.execute(stages.update().where(stages.c.task_id == task_id).values(result=None))
+            keep_spender(connection, task_id, task.owner)
             connection.execute(drafts.delete().where(drafts.c.task_id == task_id))
+            connection.execute(progress.delete().where(progress.c.task_id == task_id))
             connection.execute(tasks.delete().where(tasks.c.id == task_id))
             return task
 
         return await self._database.write(delete)
+
+    def _admit(self, connection: sa.Connection, now: float, expected_usd: float, origin: Origin) -> None:
+        """Raises SpendingCapReached, RateLimited, Overloaded."""
+        self._waiting.check(connection, origin.owner, origin.allowance)
+        at = datetime.fromtimestamp(now, UTC)
+        self._cap.check(connection, at, expected_usd, origin.owner, origin.allowance)
 
     async def unfinished(self) -> list[TaskRow]:
         """Tasks that some job should see to, the oldest thousand: those that have not ended, and those that were
@@ -274,7 +311,12 @@ def _wholes(connection: sa.Connection, rows: list[TaskRow]) -> list[Whole]:
         row.task_id: CallbackRow.of(row)
         for row in connection.execute(sa.select(callbacks).where(callbacks.c.task_id.in_(ids)))
     }
-    return [Whole(row, by_task[row.id], told.get(row.id)) for row in rows]
+    drawn = [row.id for row in rows if row.kind == "v2" and row.status == "running"]
+    steps = {
+        row.task_id: ProgressRow.of_row(row)
+        for row in (connection.execute(sa.select(progress).where(progress.c.task_id.in_(drawn))) if drawn else ())
+    }
+    return [Whole(row, by_task[row.id], told.get(row.id), steps.get(row.id)) for row in rows]
 
 
 def _new_job(task_id: str) -> str:

@@ -47,10 +47,10 @@ class Expected:
 
 @dataclass(frozen=True)
 class Allowance:
-    """What one owner may use; 0 is no limit."""
+    """What one owner may use: None is no limit, and 0 nothing at all."""
 
-    usd_per_day: float = 0.0
-    tasks_waiting: int = 0
+    usd_per_day: float | None = None
+    tasks_waiting: int | None = None
 
 
 UNLIMITED = Allowance()
@@ -84,16 +84,16 @@ class SpendingCap:
             SpendingCapReached: with the seconds until the day ends; the text says whose cap it is.
         """
         service = f"The service may spend {self.usd_per_day:.2f} USD a day"
-        _check(connection, now, expected_usd, self.usd_per_day, None, service, "a higher SPEND_CAP_USD_PER_DAY")
-        own = f"The key {owner} may spend {allowance.usd_per_day:.2f} USD a day"
-        _check(connection, now, expected_usd, allowance.usd_per_day, owner, own, "a higher cap for this key")
+        if self.usd_per_day:
+            _check(connection, now, expected_usd, self.usd_per_day, None, service, "a higher SPEND_CAP_USD_PER_DAY")
+        if (usd := allowance.usd_per_day) is not None:
+            own = f"The key {owner} may spend {usd:.2f} USD a day"
+            _check(connection, now, expected_usd, usd, owner, own, "a higher cap for this key")
 
 
 def _check(
     connection: sa.Connection, now: datetime, expected: float, cap: float, owner: str | None, sentence: str, mend: str
 ) -> None:
-    if not cap:
-        return
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     spent, held = spent_since(connection, midnight.timestamp(), owner)
     if spent + held + expected > cap + ROUNDING_USD:

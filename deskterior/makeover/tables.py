@@ -87,6 +87,17 @@ drafts = sa.Table(
     sa.Column("image", sa.LargeBinary, nullable=False),
 )
 
+# How far the drawing under way is: one row a task while there is one.
+progress = sa.Table(
+    "makeover_progress",
+    metadata,
+    sa.Column("task_id", sa.String(32), primary_key=True),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("of", sa.Integer, nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+)
+
 UNFINISHED = ("queued", "running")
 
 
@@ -141,6 +152,21 @@ class StageRow:
 
     @classmethod
     def of(cls, row: sa.Row[tuple[object, ...]]) -> Self:
+        return cls(**row._mapping)
+
+
+@dataclass(frozen=True)
+class ProgressRow:
+    """`number` is of the run of render that has come to `step`."""
+
+    task_id: str
+    number: int
+    step: int
+    of: int
+    at: float
+
+    @classmethod
+    def of_row(cls, row: sa.Row[tuple[object, ...]]) -> Self:
         return cls(**row._mapping)
 
 

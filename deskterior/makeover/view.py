@@ -8,7 +8,7 @@ from typing import Literal, cast, get_args
 
 from deskterior.makeover.publish import Published
 from deskterior.makeover.register import Whole
-from deskterior.makeover.tables import CallbackRow, StageRow
+from deskterior.makeover.tables import CallbackRow, ProgressRow, StageRow
 from deskterior.schemas import (
     CallbackState,
     Concept,
@@ -44,13 +44,12 @@ class View:
                 processed_image_url=await self._storage.url(kept.key),
                 products=kept.products,
             )
-        progress = 1.0 if row.status == "succeeded" else min(0.99, sum(WEIGHTS.get(stage, 0.0) for stage in done))
         return Task(
             id=row.id,
             kind=cast(Literal["v1", "v2"], row.kind),
             status=cast(TaskState, row.status),
             stage=_stage(row.status, shown),
-            progress=round(progress, 2),
+            progress=progress_of(whole),
             initial_image_url=row.initial_image_url,
             concept=Concept(row.concept),
             created_at=_time(row.created_at),
@@ -64,6 +63,26 @@ class View:
             prompt_version=row.prompt_version,
             warnings=[*_interruptions(shown), *(kept.warnings if kept else [])],
         )
+
+
+def progress_of(whole: Whole) -> float:
+    """How much of a task is done, 0 to 1, by the stages and the steps of a drawing under way."""
+    if whole.task.status == "succeeded":
+        return 1.0
+    done = {run.stage for run in whole.stages if run.state == "done"}
+    progress = sum(WEIGHTS.get(stage, 0.0) for stage in done)
+    if drawing := under_way(whole):
+        progress += WEIGHTS["render"] * min(1.0, drawing.step / drawing.of)
+    return round(min(0.99, progress), 2)
+
+
+def under_way(whole: Whole) -> ProgressRow | None:
+    """The steps of the drawing that runs now, if one does and has told."""
+    at = whole.progress
+    running = at is not None and any(
+        run.stage == "render" and run.state == "running" and run.number == at.number for run in whole.stages
+    )
+    return at if running and at is not None and at.of > 0 else None
 
 
 def _stage(status: str, shown: list[StageRow]) -> Stage | None:

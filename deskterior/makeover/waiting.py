@@ -29,7 +29,7 @@ class WaitingLimit:
         """
         waiting = sa.select(sa.func.count()).select_from(tasks).where(tasks.c.status == "queued")
         own = allowance.tasks_waiting
-        if own and connection.execute(waiting.where(tasks.c.owner == owner)).scalar_one() >= own:
+        if own is not None and connection.execute(waiting.where(tasks.c.owner == owner)).scalar_one() >= own:
             raise RateLimited(
                 f"The key {owner} may have {own} tasks waiting, and has. Wait until one begins, cancel one, or have "
                 "the limit of the key raised",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
@@ -17,11 +18,16 @@ from deskterior.makeover.delivery import Delivery
 from deskterior.makeover.describe import Describe
 from deskterior.makeover.journal import MAX_CLAIMS, Journal, Run, Superseded
 from deskterior.makeover.photo import TakePhoto
+from deskterior.makeover.pictures import Picture
 from deskterior.makeover.publish import Publish
-from deskterior.makeover.render import Render
 from deskterior.makeover.shop import Shop
+from deskterior.schemas import Description
 
 log = structlog.get_logger(__name__)
+
+
+class RenderStage(Protocol):
+    async def __call__(self, run: Run, journal: Journal, photo: bytes, description: Description) -> Picture: ...
 
 
 @dataclass(frozen=True)
@@ -30,22 +36,26 @@ class Stages:
 
     photo: TakePhoto
     describe: Describe
-    render: Mapping[str, Render]
+    render: Mapping[str, RenderStage]
     shop: Shop
     publish: Publish
 
 
 class Makeover:
-    def __init__(self, journal: Journal, stages: Stages, delivery: Delivery, prompt_version: str) -> None:
+    """`prompt_versions` is by the kind of task."""
+
+    def __init__(
+        self, journal: Journal, stages: Stages, delivery: Delivery, prompt_versions: Mapping[str, str]
+    ) -> None:
         self._journal = journal
         self._stages = stages
         self._delivery = delivery
-        self._prompt_version = prompt_version
+        self._prompt_versions = prompt_versions
 
     async def run(self, task_id: str, job_id: str) -> None:
         """The job. It may be run again from here at any time, by this process or another."""
         with structlog.contextvars.bound_contextvars(task_id=task_id):
-            run = await self._journal.claim(task_id, job_id, self._prompt_version)
+            run = await self._journal.claim(task_id, job_id, self._prompt_versions)
             if run is None:
                 await self._delivery.resume(task_id)  # had the last run died between the end and the telling
                 return

@@ -33,6 +33,11 @@ async def from_base64(text: object) -> Picture:
     return await asyncio.to_thread(_decode, text)
 
 
+async def whole(data: bytes) -> Picture:
+    """Make sure that all of a picture is there, and name its type by its content. Raises NotAPicture."""
+    return await asyncio.to_thread(_check, data)
+
+
 def _decode(text: object) -> Picture:
     if not isinstance(text, str) or not text:
         raise NotAPicture("no base64 picture")
@@ -40,6 +45,10 @@ def _decode(text: object) -> Picture:
         data = base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise NotAPicture("not base64") from error
+    return _check(data)
+
+
+def _check(data: bytes) -> Picture:
     try:
         with Image.open(io.BytesIO(data), formats=list(_FORMATS)) as image:
             if image.width * image.height <= _MAX_PIXELS:

@@ -40,11 +40,11 @@ class Prompts:
             PromptsError: a file is missing, empty, not UTF-8, or has a placeholder that nothing fills.
         """
         names = [*_FRAMES, *(concept.value for concept in Concept)]
-        texts = {name: _read(folder / version / f"{name}.md") for name in names}
+        texts = {name: read(folder / version / f"{name}.md") for name in names}
         digest = hashlib.sha256()
         for name in sorted(texts):
             digest.update(f"{name}\0{texts[name]}\0".encode())
-        frames = {name: _frame(name, texts[name], allowed) for name, allowed in _FRAMES.items()}
+        frames = {name: frame(name, texts[name], allowed) for name, allowed in _FRAMES.items()}
         styles = {concept: texts[concept.value] for concept in Concept}
         return cls(f"{version}-{digest.hexdigest()[:8]}", frames, styles)
 
@@ -60,7 +60,8 @@ class Prompts:
         return self._frames["render"].substitute(style=self._styles[concept], description=told)
 
 
-def _read(path: Path) -> str:
+def read(path: Path) -> str:
+    """A prompt file. Raises PromptsError."""
     try:
         text = path.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -70,7 +71,8 @@ def _read(path: Path) -> str:
     return text
 
 
-def _frame(name: str, text: str, allowed: set[str]) -> Template:
+def frame(name: str, text: str, allowed: set[str]) -> Template:
+    """A text with placeholders, of which only `allowed` will be filled. Raises PromptsError for another."""
     template = Template(text)
     if not template.is_valid() or not set(template.get_identifiers()) <= allowed:
         raise PromptsError(f"the prompt {name}.md has a placeholder besides {', '.join(sorted(allowed))}")

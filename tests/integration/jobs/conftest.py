@@ -67,7 +67,7 @@ async def one_house(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
     folder = tmp_path_factory.mktemp("house")
     url = f"sqlite:///{folder}/jobs.sqlite"
     if getattr(request, "param", "sqlite") == "postgres":
-        url = _create(request.getfixturevalue("postgres"), f"house_{next(_numbers)}", template="made_template")
+        url = make_database(request.getfixturevalue("postgres"))
     async with open_house(folder, url=url, image_attempts=2) as house:
         yield house
 
@@ -76,7 +76,7 @@ async def one_house(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many tries as ever, with less between them."""
     monkeypatch.setattr("deskterior.callbacks._FIRST_PAUSE_S", 0.02)
-    monkeypatch.setattr("deskterior.makeover.render.KEEP_PAUSES_S", (0.001, 0.002))
+    monkeypatch.setattr("deskterior.makeover.pictures.KEEP_PAUSES_S", (0.001, 0.002))
     monkeypatch.setattr("deskterior.makeover.publish.PAUSES_S", (0.001, 0.002, 0.003))
 
 
@@ -90,6 +90,11 @@ def house(one_house: House) -> House:
     path = one_house.folder / "ledger"
     path.unlink(missing_ok=True)
     return one_house
+
+
+def make_database(postgres: str) -> str:
+    """Another database with all tables, on the server of the fixture."""
+    return _create(postgres, f"house_{next(_numbers)}", template="made_template")
 
 
 def _create(server: str, name: str, template: str = "template1") -> str:

@@ -11,9 +11,10 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from deskterior.jobs.database import Database, DatabaseAway
-from deskterior.makeover.makeovers import Makeovers
+from deskterior.makeover.makeovers import Kind, Makeovers
 from deskterior.makeover.register import Origin
 from deskterior.schemas import GenerateRequest, Task
+from runners.drawing import DrawingClient
 from tests.integration.jobs.stand_ins import DESK, FakeSender, Faults, Ledger, make_outfit, make_settings, until
 
 T = TypeVar("T")
@@ -42,9 +43,11 @@ class House:
     sender: FakeSender
     folder: Path
 
-    async def made(self, request: GenerateRequest | None = None, origin: Origin | None = None) -> Task:
+    async def made(
+        self, request: GenerateRequest | None = None, origin: Origin | None = None, kind: Kind = "v1"
+    ) -> Task:
         """A task that has ended, its callback delivered or given up."""
-        task = await self.makeovers.start(request or GenerateRequest(image_url=DESK), "v1", origin or Origin())
+        task = await self.makeovers.start(request or GenerateRequest(image_url=DESK), kind, origin or Origin())
         return await self.ended(task.id)
 
     async def ended(self, task_id: str) -> Task:
@@ -61,13 +64,15 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(folder: Path, *, url: str = "", drain_s: float = 5, **settings: object) -> AsyncIterator[House]:
+async def open_house(
+    folder: Path, *, url: str = "", drain_s: float = 5, drawing: DrawingClient | None = None, **settings: object
+) -> AsyncIterator[House]:
     """One at a time: DBOS is one per process."""
     url = url or f"sqlite:///{folder}/jobs.sqlite"
     made = make_settings(url, folder, **settings)
     database = FlightyDatabase(url)
     faults, ledger = Faults(), Ledger(folder / "ledger")
-    outfit, sender = make_outfit(made, ledger, faults)
+    outfit, sender = make_outfit(made, ledger, faults, drawing=drawing)
     makeovers = Makeovers(made, database, outfit)
     await makeovers.launch()
     try:

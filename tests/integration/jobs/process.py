@@ -20,12 +20,13 @@ import structlog
 
 from deskterior.jobs.database import Database
 from deskterior.makeover.journal import Run
-from deskterior.makeover.makeovers import Makeovers
+from deskterior.makeover.makeovers import Kind, Makeovers
 from deskterior.makeover.register import Origin
 from deskterior.makeover.tables import UNFINISHED, callbacks, tasks
 from deskterior.makeover.workflow import Makeover
 from deskterior.schemas import GenerateRequest
 from tests.integration.jobs.stand_ins import DESK, Faults, Ledger, make_outfit, make_settings
+from tests.painters import Painter
 
 T = TypeVar("T")
 
@@ -47,6 +48,7 @@ class Orders:
     """How long a render takes."""
     forever: bool = False
     """Stay, and run what comes, until killed."""
+    kind: Kind = "v1"
     upgraded: bool = False
     """Be a later release, with one more stage before all others."""
     settings: dict[str, object] = field(default_factory=dict)
@@ -103,12 +105,14 @@ async def _run(orders: Orders) -> None:
     faults = Faults()
     if orders.dwell_s:
         faults.before["render"] = lambda: asyncio.sleep(orders.dwell_s)
-    outfit, _ = make_outfit(settings, Ledger(orders.folder / "ledger", killer.reached), faults)
+    ledger = Ledger(orders.folder / "ledger", killer.reached)
+    painter = Painter() if orders.kind == "v2" else None
+    outfit, _ = make_outfit(settings, ledger, faults, drawing=painter)
     makeovers = Makeovers(settings, database, outfit)
     await makeovers.launch()
     (orders.folder / f"up-{os.getpid()}").touch()
     for number in range(orders.begin):
-        await makeovers.start(GenerateRequest(image_url=DESK), origin=Origin(idempotency_key=f"key-{number}"))
+        await makeovers.start(GenerateRequest(image_url=DESK), orders.kind, Origin(idempotency_key=f"key-{number}"))
     # Another process may be the one that ends them, so it is asked again and again.
     while orders.forever or await _unfinished(database):  # noqa: ASYNC110
         await asyncio.sleep(0.02)

@@ -19,8 +19,10 @@ from deskterior.errors import DeskteriorError
 from deskterior.makeover.makeovers import Outfit
 from deskterior.makeover.prompts import Prompts
 from deskterior.providers import Described, Drawn, Found
+from deskterior.providers.custom import OwnModel
 from deskterior.schemas import Concept, CostItem, Description, Product, ProductDetail
 from deskterior.storage import Links, LocalStorage
+from runners.drawing import DrawingClient
 
 DESK = "https://photos.example/desk.jpg"
 KEYWORDS = ["마우스", "키보드"]
@@ -199,7 +201,12 @@ def make_settings(database_url: str, folder: Path, **more: object) -> Settings:
 
 
 def make_outfit(
-    settings: Settings, ledger: Ledger, faults: Faults, *, callback: bool = True
+    settings: Settings,
+    ledger: Ledger,
+    faults: Faults,
+    *,
+    callback: bool = True,
+    drawing: DrawingClient | None = None,
 ) -> tuple[Outfit, FakeSender]:
     storage = FaultyStorage(settings.storage_dir, Links(b"s" * 32, base="https://desk.example"), link_ttl_s=3600)
     storage.ledger, storage.faults = ledger, faults
@@ -215,5 +222,6 @@ def make_outfit(
         sender=sender,
         prompts=Prompts.load(),
         own_code={PRODUCT: "M-1"}.get,
+        own_model=OwnModel(drawing) if drawing is not None else None,
     )
     return outfit, sender

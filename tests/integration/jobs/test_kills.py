@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from deskterior.jobs.database import Database
-from deskterior.makeover.tables import stages
+from deskterior.makeover.tables import progress, stages
 from deskterior.schemas import Task
 from tests.integration.jobs.process import Orders, finish, start
 from tests.integration.jobs.stand_ins import Ledger
@@ -103,3 +103,25 @@ def test_every_point_that_a_makeover_passes_is_in_the_matrix(tmp_path: Path) -> 
     lines = {"keep sent"}  # of the photo, which is fetched again for nothing
     passed_once = {point for point in begun if not point.startswith("before") and "execute_now" not in point}
     assert passed_once - lines - set(POINTS) == set()
+
+
+@pytest.mark.parametrize(
+    "point", ["after begin#2", "after begin#3", "after tell", "keep sent#2", "keep answered#2", "after end#3"]
+)
+def test_after_a_kill_our_own_model_draws_again_for_nothing_and_the_task_ends_well(
+    point: str, database_url: str, tmp_path: Path
+) -> None:
+    orders = Orders(database_url, tmp_path, begin=1, kind="v2", die_at=point)
+    assert finish(start(orders)) == -signal.SIGKILL
+
+    assert finish(start(Orders(database_url, tmp_path, begin=1, kind="v2"))) == 0
+
+    [task] = [Task.model_validate(one) for one in json.loads((tmp_path / "tasks").read_text())]
+    assert task.status == "succeeded", task.error
+    assert [item.what for item in task.cost.items] == ["describe"]
+    assert task.warnings == []
+    assert Ledger(tmp_path / "ledger").count("describe sent") == 1
+    database = Database(database_url)
+    rows = database.read_now(lambda connection: connection.execute(sa.select(progress)).all())
+    database.close()
+    assert rows == []

@@ -25,6 +25,7 @@ from deskterior.makeover.tables import stages
 from deskterior.schemas import CostItem, GenerateRequest, Task
 from tests.integration.jobs.house import House, open_house
 from tests.integration.jobs.stand_ins import DESK, until
+from tests.painters import Painter
 
 REQUEST = GenerateRequest(image_url=DESK)
 EXPECTED = Expected.of(Settings()).usd["v1"]
@@ -213,6 +214,12 @@ class TestPlaces:
 
             await house.database.execute(stages.update().values(started_at=stages.c.started_at - 61))
             assert (await house.ended(task.id)).status == "succeeded"
+
+    async def test_pictures_of_our_own_are_neither_counted_there_nor_held_up(self, tmp_path: Path) -> None:
+        async with open_house(tmp_path, render_per_minute=1, drawing=Painter()) as house:
+            assert (await house.made(kind="v2")).status == "succeeded"
+            assert (await house.made(kind="v1")).status == "succeeded"  # the one paid picture of this minute
+            assert (await house.made(kind="v2")).status == "succeeded"
 
 
 class TestCallback:
