@@ -148,13 +148,16 @@ class Limits:
 
 
 def allowance(caller: Caller, settings: LimitSettings) -> Allowance:
-    """What a caller may use of money and places, by its key's own limits or those of all keys."""
+    """What a caller may use of money and places, by its key's own limits or those of all keys.
+
+    A key's own 0 is nothing at all; a setting's 0 is no limit.
+    """
     if not caller.name:
         return UNLIMITED
     usd, waiting = caller.limits.usd_per_day, caller.limits.tasks_waiting
     return Allowance(
-        usd_per_day=settings.key_usd_per_day if usd is None else usd,
-        tasks_waiting=settings.key_tasks_waiting if waiting is None else waiting,
+        usd_per_day=(settings.key_usd_per_day or None) if usd is None else usd,
+        tasks_waiting=(settings.key_tasks_waiting or None) if waiting is None else waiting,
     )
 
 

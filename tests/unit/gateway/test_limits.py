@@ -12,9 +12,10 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
 from deskterior.errors import RateLimited
 from deskterior.gateway.caller import EVERYONE, Caller, KeyLimits
-from deskterior.gateway.limits import Limits
+from deskterior.gateway.limits import Limits, allowance
 from deskterior.gateway.limits_settings import LimitSettings
 from deskterior.gateway.limits_storage import InProcess, SharedWhileItAnswers, SlidingWindows
+from deskterior.makeover.spending import Allowance
 
 BACKEND = Caller("backend")
 HERE, THERE = "8.8.8.8", "9.9.9.9"
@@ -188,3 +189,20 @@ async def test_while_the_database_is_away_each_process_counts_for_itself(monkeyp
     monkeypatch.setattr("deskterior.gateway.limits_storage.AWAY_S", 0.0)
     counts._look_again_at = 0.0  # type: ignore[attr-defined]
     assert [await hit() for _ in range(2)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("caller", "allowed"),
+    [
+        (Caller("key"), Allowance(5.0, 7)),
+        (Caller("key", limits=KeyLimits(usd_per_day=2.0)), Allowance(2.0, 7)),
+        (Caller("key", limits=KeyLimits(usd_per_day=0.0, tasks_waiting=0)), Allowance(0.0, 0)),
+        (EVERYONE, Allowance(None, None)),
+    ],
+)
+def test_a_key_s_own_zero_is_nothing_at_all(caller: Caller, allowed: Allowance) -> None:
+    assert allowance(caller, LimitSettings(key_usd_per_day=5.0, key_tasks_waiting=7)) == allowed
+
+
+def test_a_setting_of_zero_is_no_limit() -> None:
+    assert allowance(Caller("key"), LimitSettings(key_usd_per_day=0.0, key_tasks_waiting=0)) == Allowance(None, None)
