@@ -19,7 +19,7 @@ FUZZ_S ?= 600
 export PYTHONPATH := $(CURDIR)
 export BENTOML_DO_NOT_TRACK := true
 
-.PHONY: setup demo serve check test train tiny-model lora bench build lock docs fuzz java clean
+.PHONY: setup demo serve check check-deploy test train tiny-model lora bench build lock docs fuzz java clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/uv:
@@ -58,6 +58,10 @@ check: $(VENV)/.dev
 	@$(BIN)/mypy
 	@$(BIN)/python -m checks.secrets
 	@$(BIN)/python -m checks.audit
+
+# What is in deploy/, without a cloud: part of `make test` too.
+check-deploy: $(VENV)/.dev
+	@$(BIN)/pytest -q tests/unit/test_deploy_*.py
 
 test: check java
 	@$(BIN)/pytest $(PYTEST)
