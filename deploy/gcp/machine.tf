@@ -5,6 +5,13 @@
 # brings no toolkit (`--gpus all` fails there; device files would be passed one by one), and fetches its driver at each
 # boot. Without a GPU that does not matter, and it is what a cpu machine runs.
 
+locals {
+  # Limits by address are of the clients' addresses, which the balancer tells; it adds its own behind them.
+  behind_balancer = {
+    TRUSTED_PROXIES = join(",", concat(local.balancer_ranges, ["${google_compute_global_address.public.address}/32"]))
+  }
+}
+
 data "google_compute_image" "boot" {
   # Looked up so that a family that Google has retired stops the plan, and not the machine.
   project = split("/", local.gpu ? var.gpu_image : var.cpu_image)[1]
@@ -120,7 +127,7 @@ resource "google_compute_instance_template" "main" {
     deskterior-gpu             = local.gpu ? "yes" : "no"
     deskterior-data            = local.sqlite ? "yes" : "no"
     deskterior-uid             = tostring(local.container_uid)
-    deskterior-settings        = join("\n", [for name, value in local.settings : "${name}=${value}"])
+    deskterior-settings        = join("\n", [for name, value in merge(local.behind_balancer, local.settings) : "${name}=${value}"])
     deskterior-secrets         = join("\n", [for name, secret in google_secret_manager_secret.setting : "${name}=${secret.secret_id}"])
     deskterior-database-ca     = local.sqlite ? "" : google_sql_database_instance.main[0].server_ca_cert[0].cert
   }

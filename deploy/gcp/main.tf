@@ -19,6 +19,9 @@ locals {
   drain_s         = local.held_for_s + 30
   container_uid   = 1034 # BentoML's images run as this user
 
+  # Where Google's load balancers and health checks come from.
+  balancer_ranges = ["130.211.0.0/22", "35.191.0.0/16"]
+
   settings = merge(
     {
       ENV                 = "production"

@@ -49,7 +49,7 @@ resource "google_compute_firewall" "balancer" {
   name                    = "${var.name}-balancer"
   network                 = google_compute_network.main.id
   direction               = "INGRESS"
-  source_ranges           = ["130.211.0.0/22", "35.191.0.0/16"]
+  source_ranges           = local.balancer_ranges
   target_service_accounts = [google_service_account.machine.email]
 
   allow {

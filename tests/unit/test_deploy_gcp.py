@@ -74,7 +74,10 @@ def _compute(folder: Path, **given: Any) -> Outcome:
     texts = [(GCP / name).read_text() for name in ("main.tf", "secrets.tf")]
     local = [block for text in texts for block in re.findall(r"^locals \{$.*?^\}$", text, re.MULTILINE | re.DOTALL)]
     wanted = ("settings", "secret_settings", "gpu", "sqlite", "machine_type", "cold_start_s", "answer_within_s")
-    outputs = "".join(f'output "{name}" {{ value = local.{name} }}\n' for name in (*wanted, "drain_s", "held_for_s"))
+    outputs = "".join(
+        f'output "{name}" {{ value = local.{name} }}\n'
+        for name in (*wanted, "drain_s", "held_for_s", "balancer_ranges")
+    )
     (folder / "locals.tf").write_text("\n".join([*local, outputs]))
     (folder / "terraform.tfvars.json").write_text(json.dumps(GIVEN | given))
     terraform = TerraformCommand(str(folder))
@@ -152,12 +155,13 @@ def test_machines_are_healed_by_the_health_check_and_not_before_they_can_have_st
     assert "local.cold_start_s" in str(healing["initial_delay_sec"])
 
 
-def test_only_the_balancers_reach_the_service_and_only_iap_reaches_ssh() -> None:
+def test_only_the_balancers_reach_the_service_and_only_iap_reaches_ssh(tmp_path: Path) -> None:
     rules = {
-        tuple(_bare(rule["allow"][0]["ports"])): set(_bare(rule["source_ranges"]))
+        tuple(_bare(rule["allow"][0]["ports"])): _bare(rule["source_ranges"])
         for rule in _blocks("resource", "google_compute_firewall")
     }
-    assert rules == {("8080",): {"130.211.0.0/22", "35.191.0.0/16"}, ("22",): {"35.235.240.0/20"}}
+    assert rules == {("8080",): "${local.balancer_ranges}", ("22",): ["35.235.240.0/20"]}
+    assert set(_compute(tmp_path / "plan").outputs["balancer_ranges"]) == {"130.211.0.0/22", "35.191.0.0/16"}
 
 
 def test_machines_have_no_public_address() -> None:
@@ -215,7 +219,8 @@ def test_the_service_starts_in_production_with_what_a_machine_gets(machine: str,
     }
     secrets = {name: secrets.get(name, "given") for name in planned["secret_settings"]}
     assert not secrets.keys() & planned["settings"].keys()
-    settings = settings_from(planned["settings"] | secrets)
+    proxies = {"TRUSTED_PROXIES": ",".join([*planned["balancer_ranges"], "203.0.113.9/32"])}  # as in machine.tf
+    settings = settings_from(proxies | planned["settings"] | secrets)
     assert settings.env == "production"
     assert (settings.port, settings.runners) == (8080, "process")
     assert settings.photo_allowed_hosts == {"photos.example.com", "cdn.example.com"}
