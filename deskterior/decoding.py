@@ -24,6 +24,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from deskterior import photo_parts
 from deskterior.errors import PhotoError, PhotoTooLarge, PhotoTypeUnsupported, PhotoUnreadable
+from deskterior.heic_parts import heic_cost
 
 SIZE = 224
 MAX_PIXELS = 64_000_000
@@ -66,6 +67,7 @@ _OTHERS = {
 
 # Peak bytes a pixel of the whole decode, measured at 64 megapixels: WebP keeps two canvases beside the picture.
 _BYTES_A_PIXEL: dict[PhotoType, int] = {"image/jpeg": 8, "image/png": 10, "image/webp": 20, "image/heic": 10}
+_HEIC_OVERHEAD = 4  # a grid has its pixels twice: as tiles and as a whole
 _BYTES_A_COEFFICIENT_SET = 8  # of a JPEG in several scans, all of which libjpeg holds at full size
 
 _TRANSPOSE = {
@@ -145,6 +147,7 @@ def memory_needed(data: bytes, side: int = SIZE, max_pixels: int = MAX_PIXELS) -
         kind, image = _open(data, max_pixels)
         full = image.width * image.height
         if kind != "image/jpeg":
+            full = max(full, heic_cost(data).largest) if kind == "image/heic" else full
             return full * _BYTES_A_PIXEL[kind]
         image.draft("RGB", (2 * side, 2 * side))
         coefficients = full * _BYTES_A_COEFFICIENT_SET if photo_parts.scans(data, 1) > 1 else 0
@@ -216,6 +219,10 @@ def _open(data: bytes, max_pixels: int) -> tuple[PhotoType, ImageFile]:
         )
     if getattr(image, "is_animated", False):
         raise PhotoTypeUnsupported("The file is animated or holds several pictures: send a still photo")
+    if kind == "image/heic":
+        cost = heic_cost(data)
+        if cost.largest > max_pixels or cost.total > _HEIC_OVERHEAD * max_pixels:
+            raise PhotoTooLarge(f"The HEIC is made of more than {max_pixels} pixels, whatever it shows: scale it down")
     return kind, image
 
 

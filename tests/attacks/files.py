@@ -100,6 +100,28 @@ def heic_of(width: int, height: int) -> bytes:
     return small("HEIF").replace(told, b"ispe\0\0\0\0" + struct.pack(">II", width, height))
 
 
+def cropped_heic(width: int, height: int, shown: int) -> bytes:
+    """A HEIC that says it is `width` x `height`, and shows `shown` x `shown` pixels cut out of that."""
+    data = heic_of(width, height)
+    crop = struct.pack(">I4s8i", 40, b"clap", shown, 1, shown, 1, 0, 1, 0, 1)
+    at = data.index(b"ipma") - 4  # right behind the properties, and so the end of their box
+    length = int.from_bytes(data[at : at + 4])
+    links = bytearray(data[at : at + length])
+    count = links[18]
+    links[18] = count + 1
+    properties = sum(data[:at].count(name) for name in (b"hvcC", b"colr", b"ispe", b"pixi"))
+    links[19 + count : 19 + count] = bytes([0x80 | properties + 1])
+    links[:4] = struct.pack(">I", length + 1)
+    made = bytearray(data[:at] + crop + bytes(links) + data[at + length :])
+    for name, more in ((b"ipco", 40), (b"iprp", 41), (b"meta", 41)):
+        box = made.index(name) - 4
+        made[box : box + 4] = struct.pack(">I", int.from_bytes(made[box : box + 4]) + more)
+    pixels = struct.pack(">I", data.index(b"mdat") + 4)
+    where = made.index(pixels, made.index(b"iloc"))
+    made[where : where + 4] = struct.pack(">I", int.from_bytes(pixels) + 41)
+    return bytes(made)
+
+
 def apng() -> bytes:
     return animated("PNG")
 
@@ -176,6 +198,8 @@ FILES = [
     File("webp-bomb-between", "a WebP under the limit of Pillow, and over ours", TOO_LARGE, lambda: lossless(12_000, 12_000)),
     File("heic-bomb", "a HEIC of 30,000 x 30,000 pixels", TOO_LARGE, lambda: heic_of(30_000, 30_000)),
     File("heic-lies", "a HEIC that is smaller than it says", UNREADABLE, lambda: heic_of(2000, 2000)),
+    File("heic-crop", "a HEIC that shows a few pixels cut out of 900 megapixels", TOO_LARGE, lambda: cropped_heic(30_000, 30_000, 32)),
+    File("heic-small-crop", "a small one, cut", ACCEPTED, lambda: cropped_heic(64, 64, 32)),
     # large by what they hold
     File("jpeg-scans", "a JPEG with hours of scans", UNREADABLE, lambda: many_scans(100)),
     File("jpeg-scans-20mb", "as many scans as 20 MB hold", UNREADABLE, lambda: many_scans(100_000), megabytes=100),
@@ -193,7 +217,7 @@ FILES = [
     File("icc-bombs", "20,000 colour profiles of 1 MB each", UNREADABLE, lambda: small("PNG")[:33] + chunk(b"iCCP", b"a\0\0" + BOMB_1MB) * 20_000 + small("PNG")[33:], megabytes=100),
     File("icc-large", "a JPEG with a colour profile of 10 MB that is none", ACCEPTED, lambda: small(icc_profile=bytes(10_000_000)), megabytes=100),
     File("webp-chunks", "2 million empty chunks", ACCEPTED, lambda: riff(vp8x(64, 64), frame(), b"juNk\0\0\0\0" * 2_000_000), seconds=3, megabytes=300),
-    File("heic-boxes", "2 million empty boxes", ACCEPTED, lambda: small("HEIF") + b"\0\0\0\x08free" * 2_000_000, seconds=3, megabytes=300),
+    File("heic-boxes", "2 million empty boxes", UNREADABLE, lambda: small("HEIF") + b"\0\0\0\x08free" * 2_000_000, seconds=3, megabytes=300),
     # metadata
     File("exif-bomb-png", "EXIF of 60,000 entries, each as long as the file", ACCEPTED, lambda: with_png_chunk(small("PNG"), b"eXIf", directory(60_000, 2_000_000))),
     File("exif-bomb-webp", "the same in a WebP", ACCEPTED, lambda: small("WEBP", exif=directory(60_000, 2_000_000))),
