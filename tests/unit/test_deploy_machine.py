@@ -94,7 +94,7 @@ class _Answers(BaseHTTPRequestHandler):
 def google() -> Iterator[Google]:
     google = Google(
         attributes={
-            "deskterior-image": "registry.example.com/team/deskterior:1.2.3",
+            "deskterior-image": "asia-northeast3-docker.pkg.dev/team/deskterior:1.2.3",
             "deskterior-gpu": "yes",
             "deskterior-data": "no",
             "deskterior-uid": "1034",
@@ -166,7 +166,7 @@ def test_the_container_gets_the_gpu_and_no_right_that_it_does_not_need(google: G
     ):
         assert option in text
     assert "--privileged" not in text
-    assert run[run.index("--entrypoint") + 2] == "registry.example.com/team/deskterior:1.2.3"
+    assert run[run.index("--entrypoint") + 2] == "asia-northeast3-docker.pkg.dev/team/deskterior:1.2.3"
     assert run[-4:] == ["/entrypoint.sh", "serve", "--host", "0.0.0.0"]
 
 
@@ -226,17 +226,27 @@ def test_a_secret_that_may_not_be_read_stops_the_start(google: Google, tmp_path:
     assert [call for call in ran.docker if call[0] == "run"] == []
 
 
-def test_a_machine_without_its_metadata_does_not_start(google: Google, tmp_path: Path) -> None:
-    del google.attributes["deskterior-image"]
+@pytest.mark.parametrize("missing", ["deskterior-image", "deskterior-secrets", "deskterior-settings"])
+def test_a_machine_without_its_metadata_does_not_start(google: Google, tmp_path: Path, missing: str) -> None:
+    del google.attributes[missing]
     ran = _run(google, tmp_path)
     assert ran.code != 0
     assert ran.docker == []
 
 
+def test_the_token_is_shown_to_no_registry_but_googles(google: Google, tmp_path: Path) -> None:
+    assert _run(google, tmp_path).docker[0][:2] == ["login", "-u"]
+    google.attributes["deskterior-image"] = "docker-pkg.dev.example.com/deskterior:1.2.3"
+    (tmp_path / "again").mkdir()
+    ran = _run(google, tmp_path / "again")
+    assert "login" not in [call[0] for call in ran.docker]
+    assert ran.run
+
+
 def test_the_unit_ends_as_the_container_does(google: Google, tmp_path: Path) -> None:
     ran = _run(google, tmp_path)
     assert ran.code == 7
-    assert "started registry.example.com/team/deskterior:1.2.3" in ran.said
+    assert "started asia-northeast3-docker.pkg.dev/team/deskterior:1.2.3" in ran.said
 
 
 def test_the_unit_waits_for_the_container_to_drain() -> None:

@@ -50,17 +50,22 @@ fetch_secrets() {
   # The directory is root's alone; the file is for the container's user.
   umask 022
   : >"$RUNTIME/secrets"
+  local names name secret
+  names=$(attribute deskterior-secrets)
   while IFS='=' read -r name secret; do
     [ -z "$name" ] || write_secret "$name" "$secret"
-  done <<<"$(attribute deskterior-secrets)"
+  done <<<"$names"
   attribute deskterior-database-ca >"$RUNTIME/database-ca.pem"
   attribute deskterior-settings >"$RUNTIME/settings"
 }
 
 pull() {
   export DOCKER_CONFIG=$RUNTIME/docker # the registry's token is kept no longer than the unit runs
-  docker login -u oauth2accesstoken --password-stdin "https://${IMAGE%%/*}" <<<"$TOKEN" >/dev/null 2>&1 ||
-    fail "the registry ${IMAGE%%/*} takes no token of this machine"
+  # The token goes to Google's registries alone.
+  if [[ ${IMAGE%%/*} == *-docker.pkg.dev ]]; then
+    docker login -u oauth2accesstoken --password-stdin "https://${IMAGE%%/*}" <<<"$TOKEN" >/dev/null 2>&1 ||
+      fail "the registry ${IMAGE%%/*} takes no token of this machine"
+  fi
   docker pull -q "$IMAGE"
   docker image prune -af --filter until=168h >/dev/null || true
 }

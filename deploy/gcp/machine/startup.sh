@@ -26,9 +26,13 @@ wait_for_gpu() {
 mount_data() {
   local disk=/dev/disk/by-id/google-data
   [ -e "$disk" ] || fail "there is no disk named data"
-  if [ -z "$(blkid -o value -s TYPE "$disk" || true)" ]; then
-    mkfs.ext4 -q -m 0 "$disk"
-  fi
+  local found=0
+  blkid -p "$disk" >/dev/null || found=$?
+  case $found in
+    0) ;;
+    2) mkfs.ext4 -q -m 0 "$disk" ;; # neither a file system nor a partition table
+    *) fail "what is on the disk named data cannot be told" ;;
+  esac
   mkdir -p "$DATA"
   mountpoint -q "$DATA" || mount -o discard,nosuid,nodev,noexec "$disk" "$DATA"
   chown "$(attribute deskterior-uid)" "$DATA"
