@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator
 
 import atheris
 
-with atheris.instrument_imports(include=["deskterior.decoding", "deskterior.photo_parts", "PIL", "pillow_heif"]):
+with atheris.instrument_imports(
+    include=["deskterior.decoding", "deskterior.photo_parts", "deskterior.heic_parts", "PIL", "pillow_heif"]
+):
     import pillow_heif
     from PIL import Image
 
@@ -90,6 +92,7 @@ def seeds() -> Iterator[bytes]:
         ("HEIF", picture, {"exif": more["exif"]}),
         ("HEIF", alpha, {}),
         ("HEIF", picture.convert("L"), {}),
+        ("HEIF", picture.resize((256, 192)), {"tile_size": 64}),
         ("GIF", picture, {}),
     ):
         out = io.BytesIO()

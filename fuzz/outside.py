@@ -20,6 +20,7 @@ from deskterior.config import Settings, SettingsError
 from deskterior.decoding import photo_type
 from deskterior.egress import PhotoHosts
 from deskterior.errors import Forbidden, Invalid, NotFound, PhotoError, PhotoUrlForbidden, ProviderError
+from deskterior.heic_parts import heic_cost
 from deskterior.makeover import register
 from deskterior.providers import models, naver, naver_items, openai_vision, outside_text
 from deskterior.routers.generate import Preferences
@@ -160,6 +161,8 @@ def photo_metadata(data: bytes) -> None:
     assert 1 <= photo_parts.orientation({"xmp": data, "Raw profile type exif": text(data)}) <= 8
     with suppress(PhotoError):
         photo_type(data)
+    with suppress(PhotoError, IndexError):
+        heic_cost(data)
     with suppress(PhotoError):
         photo_parts.check_png(b"\x89PNG\r\n\x1a\n" + data)
     with suppress(PhotoError):
