@@ -12,7 +12,9 @@ from openapi_spec_validator import validate
 
 from deskterior.app import create_app
 from deskterior.config import Settings
+from deskterior.errors import RunnerFailed
 from runners.desk_engine import ModelInfo
+from tests.painters import Painter
 
 
 @pytest.fixture
@@ -93,7 +95,7 @@ async def test_pages_lead_to_nowhere_outside_their_prefix(http: httpx.AsyncClien
     assert not answer.headers.get("location", "").startswith("/")
 
 
-async def test_info_shows_the_figures_of_a_model_in_whatever_shape_its_training_gives_them() -> None:
+async def test_info_shows_the_figures_of_the_models_in_whatever_shape_their_training_gives_them() -> None:
     metrics = {"all photos": {"roc_auc": {"value": 0.994, "low": 0.99, "high": 0.998}}, "epochs": 3}
     model = ModelInfo(
         name="desk_classifier",
@@ -108,10 +110,17 @@ async def test_info_shows_the_figures_of_a_model_in_whatever_shape_its_training_
     )
     app = create_app()
     settings = Settings(openai_base_url="https://user:secret@openai.example/v1", _env_file=None)
-    app.state.services = SimpleNamespace(settings=settings, desk=SimpleNamespace(info=model), desk_threshold=0.5)
+    painter = Painter()
+    app.state.services = SimpleNamespace(
+        settings=settings, desk=SimpleNamespace(info=model), desk_threshold=0.5, drawing=painter
+    )
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
         answer = await http.get("/info")
-    assert answer.status_code == 200
+        painter.info_error = RunnerFailed("The runner is none")
+        without = await http.get("/info")
+    assert answer.status_code == without.status_code == 200
     assert answer.json()["model"]["metrics"] == metrics
+    assert answer.json()["drawing"]["versions"][0]["active"] is True
+    assert without.json()["drawing"] == {"device": "", "versions": [], "problem": "The runner is none"}
     assert answer.json()["providers"]["vision"]["address"] == "openai.example"
     assert "secret" not in answer.text
