@@ -66,6 +66,16 @@ resource "google_sql_database_instance" "main" {
       update_track = "stable"
     }
 
+    # Who came and went, and who waited for whom. Not the statements: they hold what clients sent.
+    dynamic "database_flags" {
+      for_each = ["log_checkpoints", "log_connections", "log_disconnections", "log_lock_waits"]
+
+      content {
+        name  = database_flags.value
+        value = "on"
+      }
+    }
+
     insights_config {
       query_insights_enabled = true
     }

@@ -208,8 +208,9 @@ def test_every_secret_of_the_service_has_a_place_and_every_place_is_a_setting(tm
     assert secret - {"RUNNER_TOKEN"} <= places
 
 
-@pytest.mark.parametrize("machine", ["l4", "t4", "cpu"])
-@pytest.mark.parametrize("database", ["postgres", "sqlite"])
+@pytest.mark.parametrize(
+    ("machine", "database"), [("l4", "postgres"), ("t4", "postgres"), ("cpu", "postgres"), ("cpu", "sqlite")]
+)
 def test_the_service_starts_in_production_with_what_a_machine_gets(machine: str, database: str, tmp_path: Path) -> None:
     planned = _compute(tmp_path / "plan", machine=machine, database=database).outputs
     secrets = {
