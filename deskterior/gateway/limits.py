@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 
 import sqlalchemy as sa
 from limits import RateLimitItemPerMinute
@@ -26,8 +25,8 @@ Headers = list[tuple[bytes, bytes]]
 
 PAID_PATHS = frozenset({"/v1/prompt", "/v1/generate", "/v2/generate"})
 NEVER_LIMITED = frozenset({"/health", "/healthcheck", "/healthz", "/livez", "/readyz", "/metrics"})
-MOST_BLOCKED = 10_000
-"""Addresses remembered as having shown too many wrong keys."""
+MOST_FULL = 10_000
+"""Limits remembered as reached: until then nobody needs to be asked."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,10 @@ class Limit:
     def item(self) -> RateLimitItemPerMinute:
         return RateLimitItemPerMinute(self.per_minute, namespace=self.name)
 
-    def reached(self, wait_s: float, headers: Headers) -> RateLimited:
+    def reached(self, wait_s: float) -> RateLimited:
         wait_s = max(1, math.ceil(wait_s))
         error = RateLimited(f"{self.sentence}. Wait {wait_s} s, or {self.mend}", retry_after=wait_s)
-        error.headers = tuple(headers)
+        error.headers = tuple(_headers(self.per_minute, 0, wait_s))
         return error
 
 
@@ -58,7 +57,7 @@ class Limits:
         self._counts = counts
         self._window = SlidingWindowCounterRateLimiter(counts)
         self._clock = clock
-        self._blocked: dict[str, float] = {}
+        self._full: dict[str, float] = {}  # until when, by key of the counts
         failures = settings.rate("address_failures_per_minute")
         self._failures = Limit(
             "failures", failures, f"One address may show {failures} wrong keys a minute", "mend the key that is shown"
@@ -82,21 +81,12 @@ class Limits:
 
     def look_at_keys_of(self, address: str) -> None:
         """Before a key is looked at. Raises RateLimited for an address that has shown too many wrong ones."""
-        if (until := self._blocked.get(address)) is None:
-            return
-        if (left := until - self._clock()) > 0:
-            raise self._failures.reached(left, [])
-        del self._blocked[address]
+        self._refuse_if_full(self._failures, address)
 
     async def wrong_key(self, address: str) -> None:
         """Count an answer 401. Raises RateLimited in its place when there have been too many."""
-        if not self._failures.per_minute or await self._window.hit(self._failures.item, address):
-            return
-        reset, _ = await self._window.get_window_stats(self._failures.item, address)
-        self._blocked[address] = reset
-        if len(self._blocked) > MOST_BLOCKED:
-            del self._blocked[next(islice(self._blocked, 1))]
-        self.look_at_keys_of(address)
+        if self._failures.per_minute:
+            await self._hit(self._failures, address)
 
     async def count(self, caller: Caller, address: str, method: str, path: str) -> Headers:
         """Count a request against every limit that concerns it; the headers that tell how the tightest one stands.
@@ -110,16 +100,30 @@ class Limits:
         for limit, who in self._of(caller, address, method, path):
             if not limit.per_minute:
                 continue
-            passed = await self._window.hit(limit.item, who)
-            reset, remaining = await self._window.get_window_stats(limit.item, who)
-            wait_s = max(0.0, reset - self._clock())
-            headers = _headers(limit.per_minute, remaining if passed else 0, wait_s)
-            if not passed:
-                raise limit.reached(wait_s, headers)
-            share = remaining / limit.per_minute
-            if told is None or share < told[0]:
-                told = share, headers
+            self._refuse_if_full(limit, who)
+            remaining, headers = await self._hit(limit, who)
+            if told is None or remaining / limit.per_minute < told[0]:
+                told = remaining / limit.per_minute, headers
         return told[1] if told else []
+
+    async def _hit(self, limit: Limit, who: str) -> tuple[int, Headers]:
+        """Count one against a limit; what is left of it. Raises RateLimited when it is reached."""
+        passed = await self._window.hit(limit.item, who)
+        reset, remaining = await self._window.get_window_stats(limit.item, who)
+        if passed:
+            return remaining, _headers(limit.per_minute, remaining, reset - self._clock())
+        self._full[limit.item.key_for(who)] = reset
+        if len(self._full) > MOST_FULL:
+            del self._full[next(iter(self._full))]
+        raise limit.reached(reset - self._clock())
+
+    def _refuse_if_full(self, limit: Limit, who: str) -> None:
+        """Nothing passes before the reset, so a flood of refused ones asks nobody. Raises RateLimited."""
+        if not self._full or (until := self._full.get(key := limit.item.key_for(who))) is None:
+            return
+        if (left := until - self._clock()) > 0:
+            raise limit.reached(left)
+        del self._full[key]
 
     def _of(self, caller: Caller, address: str, method: str, path: str) -> list[tuple[Limit, str]]:
         """The limits that concern a request, each with whom it is counted for."""
@@ -167,5 +171,5 @@ def _headers(limit: int, remaining: int, reset_s: float) -> Headers:
     The newest draft has `RateLimit` and `RateLimit-Policy` in their place, as structured fields that hardly any client
     reads yet. The reset is in seconds from now, as in `Retry-After`.
     """
-    values = {"limit": limit, "remaining": max(0, remaining), "reset": math.ceil(reset_s)}
+    values = {"limit": limit, "remaining": max(0, remaining), "reset": max(0, math.ceil(reset_s))}
     return [(f"ratelimit-{name}".encode(), str(value).encode()) for name, value in values.items()]

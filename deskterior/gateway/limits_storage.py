@@ -139,7 +139,7 @@ on conflict (key) do update set
     forget_at = greatest(kept.forget_at, excluded.forget_at)
 where floor(PREVIOUS * (1 + floor(greatest(kept.at, excluded.at)) - greatest(kept.at, excluded.at)) + CURRENT)
     + excluded.current <= :limit
-returning 1
+returning at, previous, current
 """
 _HIT = _HIT.replace("PREVIOUS", _PREVIOUS).replace("CURRENT", _CURRENT)
 _LOOK = """
@@ -169,12 +169,19 @@ class OnPostgres(SlidingWindows):
         self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="rate-limits")
         self._made = False
         self._sweep_at = 0.0
+        self._told: dict[str, tuple[Count, float]] = {}  # what a hit has brought, for the look that comes after it
 
     async def acquire_sliding_window_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        return await self._run(self._hit, {"key": key, "limit": limit, "expiry": float(expiry), "amount": amount})
+        values = {"key": key, "limit": limit, "expiry": float(expiry), "amount": amount}
+        if (found := await self._run(self._hit, values)) is None:
+            return False
+        self._told[key] = found
+        return True
 
     async def get_sliding_window(self, key: str, expiry: int) -> tuple[int, float, int, float]:
-        count, left = await self._run(self._look, {"key": key, "expiry": float(expiry)})
+        if (found := self._told.pop(key, None)) is None:
+            found = await self._run(self._look, {"key": key, "expiry": float(expiry)})
+        count, left = found
         return _as_the_strategy_reads(count, left, expiry)
 
     async def aclose(self) -> None:
@@ -202,17 +209,16 @@ class OnPostgres(SlidingWindows):
                 raise
 
     @staticmethod
-    def _hit(connection: sa.Connection, values: dict[str, Any]) -> bool:
-        return connection.execute(sa.text(_HIT), values).first() is not None
+    def _hit(connection: sa.Connection, values: dict[str, Any]) -> tuple[Count, float] | None:
+        row = connection.execute(sa.text(_HIT), values).one_or_none()
+        return None if row is None else _seen(row, row.at)
 
     @staticmethod
     def _look(connection: sa.Connection, values: dict[str, Any]) -> tuple[Count, float]:
         row = connection.execute(sa.text(_LOOK), values).one_or_none()
         if row is None:
             return Count(0, 0, 0), 0.0
-        now = max(row.at, row.now)
-        count = Count(floor(row.at), row.previous, row.current).at(floor(now))
-        return count, 1 - (now - floor(now))
+        return _seen(row, max(row.at, row.now))
 
 
 class SharedWhileItAnswers(SlidingWindows):
@@ -227,6 +233,7 @@ class SharedWhileItAnswers(SlidingWindows):
         self._own = own or InProcess()
         self._away = False
         self._look_again_at = 0.0
+        self._turn = asyncio.Semaphore(CONNECTIONS)  # a crowd that waits is no sign of a database that is away
 
     async def acquire_sliding_window_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
         return await self._ask(lambda counts: counts.acquire_sliding_window_entry(key, limit, expiry, amount))
@@ -239,13 +246,13 @@ class SharedWhileItAnswers(SlidingWindows):
         await self._own.aclose()
 
     async def _ask(self, question: Callable[[SlidingWindows], Awaitable[T]]) -> T:
-        now = time.monotonic()
-        if self._away and now < self._look_again_at:
-            return await question(self._own)
-        self._look_again_at = now + AWAY_S  # while it is away, one request in so many seconds waits to see
         try:
-            async with asyncio.timeout(ANSWER_WITHIN_S):
-                answer = await question(self._shared)
+            async with self._turn:
+                if self._away and time.monotonic() < self._look_again_at:
+                    return await question(self._own)
+                self._look_again_at = time.monotonic() + AWAY_S  # while it is away, one in so many seconds tries
+                async with asyncio.timeout(ANSWER_WITHIN_S):
+                    answer = await question(self._shared)
         except (sa.exc.SQLAlchemyError, TimeoutError) as error:
             if not self._away:
                 log.warning("limits.database_away", error=type(error).__name__, counting="each process by itself")
@@ -255,6 +262,11 @@ class SharedWhileItAnswers(SlidingWindows):
             log.info("limits.database_back")
         self._away = False
         return answer
+
+
+def _seen(row: sa.Row[Any], now: float) -> tuple[Count, float]:
+    """The count of a row as of `now` (in windows), and the part of the window before that still counts."""
+    return Count(floor(row.at), row.previous, row.current).at(floor(now)), 1 - (now - floor(now))
 
 
 def _give_up_early(connection: Any, _: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -206,3 +207,34 @@ def test_a_key_s_own_zero_is_nothing_at_all(caller: Caller, allowed: Allowance) 
 
 def test_a_setting_of_zero_is_no_limit() -> None:
     assert allowance(Caller("key"), LimitSettings(key_usd_per_day=0.0, key_tasks_waiting=0)) == Allowance(None, None)
+
+
+async def test_a_flood_of_refused_ones_asks_nobody() -> None:
+    shared, clock = Flighty(), Clock()
+    shared._clock = clock
+    of = Limits(LimitSettings(key_requests_per_minute=2), shared, clock)
+    for _ in range(2):
+        await ask(of)
+    error = await refused(of)
+    asked = shared.asked
+    for _ in range(5):
+        again = await refused(of)
+    assert shared.asked == asked
+    assert (again.retry_after, again.headers) == (error.retry_after, error.headers)
+    clock.now += error.retry_after or 0
+    await ask(of)
+
+
+class Slow(InProcess):
+    """A shared storage that answers each in a while."""
+
+    async def acquire_sliding_window_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        await asyncio.sleep(0.001)
+        return await super().acquire_sliding_window_entry(key, limit, expiry, amount)
+
+
+async def test_a_crowd_that_waits_for_the_database_does_not_make_it_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deskterior.gateway.limits_storage.ANSWER_WITHIN_S", 0.2)
+    counts = SharedWhileItAnswers(Slow())
+    passed = await asyncio.gather(*(counts.acquire_sliding_window_entry("x", 50, 10**9) for _ in range(600)))
+    assert sum(passed) == 50
