@@ -157,17 +157,23 @@ class TorchEngine:
             model = load_torch(folder)
         except Exception as error:
             raise _unusable(folder / WEIGHTS, f"torch cannot load it ({type(error).__name__})") from error
-        model = model.eval().to(self._where).to(memory_format=torch.channels_last)
         self._graphs: dict[int, tuple[Any, Any, Any]] = {}
         self.device = "cpu, torch"
-        if self._where.type == "cuda":
-            model = model.half()
-            self.device = f"{self._where} {torch.cuda.get_device_name(self._where)}, half precision"
-        self._model = model
-        if self._where.type == "cuda":
-            self._capture(size)
-            for batch in CUDA_BATCHES:
-                self.logits(np.zeros((batch, size, size, 3), np.uint8))
+        try:
+            model = model.eval().to(self._where).to(memory_format=torch.channels_last)
+            if self._where.type == "cuda":
+                model = model.half()
+                self.device = f"{self._where} {torch.cuda.get_device_name(self._where)}, half precision"
+            self._model = model
+            if self._where.type == "cuda":
+                self._capture(size)
+                for batch in CUDA_BATCHES:
+                    self.logits(np.zeros((batch, size, size, 3), np.uint8))
+        except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
+            raise ModelUnusable(
+                f"The desk classifier cannot start on {device}: {(str(error).strip().splitlines() or ['no reason given'])[0]}. "
+                "Free the GPU's memory or match torch and the driver; with CUDA_VISIBLE_DEVICES= it runs on the CPU"
+            ) from error
 
     def _capture(self, size: int) -> None:
         torch = self._torch
@@ -183,7 +189,8 @@ class TorchEngine:
                 torch.cuda.current_stream(self._where).wait_stream(aside)
                 graph = torch.cuda.CUDAGraph()
                 pool = next(iter(self._graphs.values()))[0].pool() if self._graphs else None
-                with torch.inference_mode(), torch.cuda.graph(graph, pool=pool):
+                # Only what this thread does may spoil the capture: a drawing model may be loading beside it.
+                with torch.inference_mode(), torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
                     logits = self._model(photos)
                 self._graphs[batch] = graph, photos, logits
             self.device += ", CUDA graphs"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from deskterior.config import ROOT
 from runners import desk_engine
@@ -85,10 +86,16 @@ def test_damaged_files_are_named_with_the_way_to_mend_them(
 def test_onnx_and_torch_give_the_same_scores_whatever_the_batch() -> None:
     photos = np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
     onnx, info = desk_engine.load(MODEL)
-    torch = TorchEngine(MODEL, size=224, device="cpu")
+    engine = TorchEngine(MODEL, size=224, device="cpu")
     assert isinstance(onnx, OnnxEngine)
     ours = np.concatenate([onnx.logits(photos[:2]), onnx.logits(photos[2:])])
-    for theirs in (torch.logits(photos), np.concatenate([torch.logits(photos[:1]), torch.logits(photos[1:])])):
+    for theirs in (engine.logits(photos), np.concatenate([engine.logits(photos[:1]), engine.logits(photos[1:])])):
         np.testing.assert_allclose(
             desk_engine.scores(theirs, info.temperature), desk_engine.scores(ours, info.temperature), atol=1e-3
         )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_cannot_be_used_is_said_with_the_way_to_mend_it() -> None:
+    with pytest.raises(ModelUnusable, match=r"cannot start on cuda: .*CUDA_VISIBLE_DEVICES= it runs on the CPU"):
+        TorchEngine(MODEL, size=224, device="cuda")
