@@ -1,5 +1,6 @@
 # The daily commands. Each sets up what it needs (Python 3.11 and make are enough) and is quick the second time.
 #   make demo [PHOTO="path-or-url ..."]   the main job on sample photos, or on yours; pictures in demo-output/
+#   make demo V2=1                        the same, drawn by our own model: a tiny one unless CUSTOM_MODEL_DIR is set
 #   make test                             checks, then every test
 #   make serve                            the service for development, until Ctrl-C; HOST=0.0.0.0 for other machines
 #   make fuzz FUZZ_S=600                  hostile input for so many seconds: the photo decoder, the parsers, the API
@@ -35,19 +36,25 @@ $(VENV)/.serve: requirements-serve.txt | $(BIN)/uv
 	@$(UV) pip install -q --compile-bytecode --require-hashes -r requirements-serve.txt
 	@touch $@
 
+# What our own drawing model runs on, CPU or GPU.
+$(VENV)/.gpu: requirements-gpu.txt $(VENV)/.serve
+	@echo "== packages for drawing with our own model (torch is large: a minute or two)"
+	@$(UV) pip install -q --require-hashes -r requirements-gpu.txt
+	@touch $@
+
 # Everything: training, tests, checks. torch alone is several GB.
 $(VENV)/.dev: requirements.txt $(VENV)/.serve
 	@echo "== packages for development (torch is large: a minute or two)"
 	@$(UV) pip install -q --require-hashes -r requirements.txt
-	@touch $@
+	@touch $(VENV)/.gpu $@
 
 setup: $(VENV)/.dev
 	@[ ! -d .git ] || $(BIN)/pre-commit install >/dev/null
 
 # An address may hold & and $, a path blanks: they reach the demo as they were typed.
 demo: override export PHOTO := $(value PHOTO)
-demo: $(VENV)/.serve
-	@$(BIN)/python -m demo $(if $(CONCEPT),--concept $(CONCEPT))
+demo: $(VENV)/.serve $(if $(V2),$(VENV)/.gpu)
+	@$(BIN)/python -m demo $(if $(CONCEPT),--concept $(CONCEPT)) $(if $(V2),--v2)
 
 serve: $(VENV)/.serve
 	@LOG_FORMAT=$${LOG_FORMAT:-console} $(BIN)/bentoml serve service:Deskterior --host $(HOST)

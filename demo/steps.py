@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 from PIL import Image, ImageOps
@@ -17,6 +18,7 @@ from rich.table import Table
 
 from deskterior.schemas import Concept, PromptResponse, Task
 
+Kind = Literal["v1", "v2"]
 CALLBACK_WITHIN_S = 15
 SIDE = 640
 """Height of the picture of before and after, in pixels."""
@@ -62,19 +64,26 @@ def classify(base: str, photos: list[tuple[str, str]]) -> list[Verdict]:
     return verdicts
 
 
-def make_over(base: str, sandbox: str, url: str, concept: Concept, output: Path) -> Makeover:
+def make_over(
+    base: str,
+    sandbox: str,
+    url: str,
+    concept: Concept,
+    output: Path,
+    kind: Kind = "v1",
+    tell: Callable[[str], None] = lambda _: None,
+) -> Makeover:
     """Have the desk at `url` made over, and keep the pictures and the JSON in `output`.
+
+    `tell` is given a line for each step of a v2.
 
     Raises:
         Failed: the service said why.
     """
     with httpx.Client(base_url=base, timeout=300, trust_env=False) as client:
         started = time.perf_counter()
-        answer = client.post("/v1/generate", json={"image_url": url, "concept": concept})
+        response = _generate(client, url, concept) if kind == "v1" else _follow(client, url, concept, tell)
         seconds = time.perf_counter() - started
-        if answer.status_code != 200:
-            raise Failed(_problem(answer))
-        response = PromptResponse.model_validate(answer.json())
         before, after = client.get(url).content, client.get(response.processed_image_url).content
         task = _told(client)
         played = bool(client.get("/info").json()["providers"]["image"]["sandbox"])
@@ -90,6 +99,38 @@ def make_over(base: str, sandbox: str, url: str, concept: Concept, output: Path)
     for name, data in files.items():
         (output / name).write_bytes(data)
     return Makeover(response, task, callback, seconds, [output / name for name in files], played)
+
+
+def _generate(client: httpx.Client, url: str, concept: Concept) -> PromptResponse:
+    answer = client.post("/v1/generate", json={"image_url": url, "concept": concept})
+    if answer.status_code != 200:
+        raise Failed(_problem(answer))
+    return PromptResponse.model_validate(answer.json())
+
+
+def _follow(client: httpx.Client, url: str, concept: Concept, tell: Callable[[str], None]) -> PromptResponse:
+    """Start a v2 and look on as it is drawn."""
+    body = {"image_url": url, "concept": concept}
+    answer = client.post("/v2/generate", json=body, headers={"Prefer": "respond-async"})
+    if answer.status_code != 202:
+        raise Failed(_problem(answer))
+    with client.stream("GET", f"/tasks/{answer.json()['id']}/events") as events:
+        kind = ""
+        for line in events.iter_lines():
+            if line.startswith("event: "):
+                kind = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                told = json.loads(line.removeprefix("data: "))
+                if kind == "progress":
+                    tell(f"Drawing: step {told['step']} of {told['of']}, {told['progress']:.0%} of the makeover")
+                elif kind == "stage":
+                    tell(f"{told['stage']}: {told['state']}")
+                elif kind == "done":
+                    task = Task.model_validate(told)
+                    if task.result is None:
+                        raise Failed(task.error.detail if task.error else f"the task is {task.status}")
+                    return task.result
+    raise Failed("the events ended before the task did")
 
 
 def side_by_side(before: bytes, after: bytes) -> bytes:
