@@ -23,7 +23,7 @@ import httpx
 import structlog
 
 from deskterior.config import ROOT, Settings
-from runners import token
+from runners import drawing_placement, token
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +60,7 @@ class Child:
     Args:
         argv: the program, by its full path, and its arguments.
         env: on top of this process's environment.
+        awaited: whether `wait_ready` is called. One that nobody waits for is restarted even if it never was ready.
         listener: a listening socket that the child inherits. It stays open here, so while the child restarts, its
             clients wait in the socket's queue instead of being refused.
     """
@@ -71,12 +72,14 @@ class Child:
         ready_url: str,
         env: Mapping[str, str] | None = None,
         *,
+        awaited: bool = True,
         listener: socket.socket | None = None,
     ) -> None:
         self.name = name
         self._argv = list(argv)
         self._ready_url = ready_url
         self._env = {**os.environ, **(env or {})}  # as it is now: a restart is the same program in the same world
+        self.awaited = awaited
         self._listener = listener
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._process: subprocess.Popen[str] | None = None
@@ -147,7 +150,7 @@ class Child:
                     self._process = process = self._spawn()
                 began = time.monotonic()
                 self._code = self._until_end(process)
-                if self._stopping.is_set() or not self._ready.is_set():
+                if self._stopping.is_set() or (self.awaited and not self._ready.is_set()):
                     return
                 pause = 0.0 if time.monotonic() - began > STEADY_AFTER_S else pause
                 log.error("child.died", name=self.name, code=self._code, restart_in_s=pause)
@@ -210,11 +213,22 @@ def listen_on_loopback() -> socket.socket:
 
 def desk_classifier() -> tuple[Child, str]:
     """The desk classifier's runner, not yet started, and its address."""
+    return _runner("desk-classifier", "runners.desk_classifier:DeskClassifier")
+
+
+def custom_generator() -> tuple[Child, str]:
+    """The runner of our own drawing model, not yet started, and its address.
+
+    Nobody waits for it: whoever asks it while it loads waits in its socket's queue, and what needs no drawing goes on.
+    """
+    return _runner("custom-generator", "runners.custom_generator:CustomGenerator", awaited=False)
+
+
+def _runner(name: str, service: str, *, awaited: bool = True) -> tuple[Child, str]:
     listener = listen_on_loopback()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    argv = [sys.executable, "-m", "runners.serve", "runners.desk_classifier:DeskClassifier", "--fd"]
-    child = Child("desk-classifier", [*argv, str(listener.fileno())], f"{url}/readyz", listener=listener)
-    return child, url
+    argv = [sys.executable, "-m", "runners.serve", service, "--fd", str(listener.fileno())]
+    return Child(name, argv, f"{url}/readyz", awaited=awaited, listener=listener), url
 
 
 def sandbox() -> tuple[Child, str]:
@@ -236,7 +250,8 @@ def start_beside(settings: Settings) -> None:
     """
     children: list[Child] = []
     atexit.register(_stop_all, children)
-    if settings.desk_placement == "process" and not settings.runner_token.get_secret_value():
+    beside = "process" in {settings.desk_placement, settings.custom_placement}
+    if beside and not settings.runner_token.get_secret_value():
         # By environment, which no other user of the machine can read, unlike a command line.
         os.environ[token.SETTING] = token.new_token()
     if settings.desk_placement == "process":
@@ -245,8 +260,14 @@ def start_beside(settings: Settings) -> None:
     if (settings.openai_is_sandbox or settings.naver_is_sandbox) and "sandbox_url" not in settings.model_fields_set:
         child, os.environ["SANDBOX_URL"] = sandbox()
         children.append(child.start())
+    if settings.custom_placement == "process":
+        child, os.environ["CUSTOM_RUNNER"] = custom_generator()
+        children.append(child.start())
+    if said := drawing_placement.notice(settings):
+        log.warning("drawing_model.unusable", detail=said)
     for child in children:
-        child.wait_ready()
+        if child.awaited:
+            child.wait_ready()
 
 
 def _stop_all(children: list[Child]) -> None:
