@@ -8,7 +8,7 @@ from typing import Annotated
 import structlog
 from fastapi import APIRouter, Depends, Request, Response
 
-from deskterior.errors import ServerError
+from deskterior.errors import DeskteriorError, RateLimited, ServerError
 from deskterior.makeover.register import Origin
 from deskterior.routers.files import remember_base
 from deskterior.routers.generate import Key, origin, start
@@ -38,7 +38,7 @@ class Look:
     status: TaskStatus
     score: float
     task: Task | None = None
-    refused: ServerError | None = None
+    refused: DeskteriorError | None = None
 
 
 @router.post("/classify", summary="Tell whether a photo shows a desk", responses={200: {"headers": _HEADERS}})
@@ -78,7 +78,7 @@ async def look(asked: ClassifyRequest, to: Services, by: Origin) -> Look:
     try:
         wanted = GenerateRequest(image_url=asked.initial_image_url, concept=asked.concept or Concept.BASIC)
         return Look(status, score, task=await start(wanted, "v1", to, by))
-    except ServerError as error:
+    except (ServerError, RateLimited) as error:
         # The verdict stands whatever becomes of the makeover: a spent budget must not take classifying away.
         log.warning("makeover.refused", slug=error.slug, detail=error.detail)
         return Look(status, score, refused=error)
