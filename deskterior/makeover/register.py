@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import json
 import time
@@ -16,6 +14,7 @@ import sqlalchemy as sa
 
 from deskterior.errors import IdempotencyConflict, Invalid, NotFound, TaskFinished, TaskNotFinished
 from deskterior.jobs.database import Database
+from deskterior.makeover.cursors import cursor_after, read_cursor
 from deskterior.makeover.spending import UNLIMITED, Allowance, SpendingCap, keep_spender
 from deskterior.makeover.tables import (
     UNFINISHED,
@@ -152,13 +151,13 @@ class Register:
         if owner is not None:
             query = query.where(tasks.c.owner == owner)
         if cursor is not None:
-            created_at, task_id = _read_cursor(cursor)
+            created_at, task_id = read_cursor(cursor)
             before = sa.and_(tasks.c.created_at == created_at, tasks.c.id < task_id)
             query = query.where(sa.or_(tasks.c.created_at < created_at, before))
 
         def page(connection: sa.Connection) -> tuple[list[Whole], str | None]:
             rows = [TaskRow.of(row) for row in connection.execute(query)]
-            more = _cursor(rows[limit - 1]) if len(rows) > limit else None
+            more = cursor_after(rows[limit - 1]) if len(rows) > limit else None
             return _wholes(connection, rows[:limit]), more
 
         return await self._database.read(page)
@@ -326,17 +325,3 @@ def _new_job(task_id: str) -> str:
 def _hash(request: GenerateRequest, kind: str) -> str:
     body = json.dumps([kind, request.image_url, request.concept.value])
     return hashlib.sha256(body.encode()).hexdigest()
-
-
-def _cursor(row: TaskRow) -> str:
-    return base64.urlsafe_b64encode(f"{row.created_at!r} {row.id}".encode()).decode()
-
-
-def _read_cursor(cursor: str) -> tuple[float, str]:
-    try:
-        created_at, _, task_id = base64.urlsafe_b64decode(cursor.encode()).decode().partition(" ")
-        if len(task_id) == 32 and task_id.isalnum() and (seconds := float(created_at)) == seconds:
-            return seconds, task_id
-    except (ValueError, binascii.Error):
-        pass
-    raise Invalid(errors=[{"field": "cursor", "message": "is not the next_cursor of a page"}])
