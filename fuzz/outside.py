@@ -21,7 +21,7 @@ from deskterior.decoding import photo_type
 from deskterior.egress import PhotoHosts
 from deskterior.errors import Forbidden, Invalid, NotFound, PhotoError, PhotoUrlForbidden, ProviderError
 from deskterior.heic_parts import heic_cost
-from deskterior.makeover import register
+from deskterior.makeover import cursors
 from deskterior.providers import models, naver, naver_items, openai_vision, outside_text
 from deskterior.routers.generate import Preferences
 from deskterior.schemas import ClassifyRequest, Concept, GenerateRequest
@@ -144,7 +144,7 @@ def file_links(data: bytes) -> None:
 
 def cursor(data: bytes) -> None:
     with suppress(Invalid):
-        seconds, task_id = register._read_cursor(text(data))
+        seconds, task_id = cursors.read_cursor(text(data))
         assert not math.isnan(seconds)
         assert len(task_id) == 32
 
