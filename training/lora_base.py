@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from runners.diffusion import checkpoint
+from runners.diffusion.loading import load_pipeline
 from runners.diffusion.versions import VersionUnusable
 from training.lora_photos import LoraError, Picture, corner
 
@@ -221,8 +222,6 @@ def load(folder: Path, *, rank: int, seed: int, dtype: torch.dtype, device: torc
     Raises:
         LoraError: it is no whole checkpoint of safetensors, or of a family for which no loss is known here.
     """
-    from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting
-
     try:
         found = checkpoint.vet(folder)
         denoiser = next((name for name in ("unet", "transformer") if name in found.components), None)
@@ -232,19 +231,13 @@ def load(folder: Path, *, rank: int, seed: int, dtype: torch.dtype, device: torc
                 f"{folder.name} is drawn by {kind}, for which no loss is known here: a LoRA can be made for "
                 "Stable Diffusion 1.5, 2 and XL (UNet2DConditionModel) and FLUX (FluxTransformer2DModel)"
             )
-        auto = AutoPipelineForInpainting if found.inpaints else AutoPipelineForImage2Image
-        pipe = auto.from_pretrained(folder, use_safetensors=True, local_files_only=True, dtype=dtype)
+        pipe = load_pipeline(folder, found, dtype).to(device)
     except VersionUnusable as error:
         raise LoraError(f"the base {folder} cannot be used: {error.detail}") from error
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        if isinstance(error, LoraError):
-            raise
-        raise LoraError(f"diffusers cannot load the base {folder}: {_first_line(error)}") from error
-    for name, part in pipe.components.items():  # diffusers leaves out what the files lack, without an error
-        if isinstance(part, torch.nn.Module) and any(weight.is_meta for weight in part.parameters()):
-            raise LoraError(f"the base {folder} cannot be used: weights of its {name} are missing, copy it again")
-    pipe.set_progress_bar_config(disable=True)
-    pipe.to(device)
+    except torch.OutOfMemoryError as error:
+        raise LoraError(
+            f"the base {folder} does not fit onto {device}: take --precision bf16, or a larger GPU"
+        ) from error
     is_flux = kind == "FluxTransformer2DModel"
     if is_flux and "max_sequence_length" not in inspect.signature(pipe.encode_prompt).parameters:
         raise LoraError(f"{type(pipe).__name__} takes its text otherwise than FLUX does, which is not known here")
@@ -258,7 +251,3 @@ def size_of(picture: Picture, side: int) -> list[int]:
     scale = side / min(picture.width, picture.height)
     left, top = corner(max(side, round(picture.width * scale)), max(side, round(picture.height * scale)), side)
     return [picture.height, picture.width, top, left, side, side]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -12,9 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import diffusers.utils.logging
 import torch
-import transformers.utils.logging
 from PIL.Image import Image
 from rich.console import Console
 from rich.markup import escape
@@ -23,6 +21,7 @@ from safetensors import SafetensorError
 
 from deskterior.makeover.prompts.own import OwnPrompts
 from deskterior.schemas import Concept, Description
+from runners.diffusion.quiet import prepare
 from runners.diffusion.versions import LORAS, files
 from training import lora_base, lora_fit, lora_photos, lora_sheet
 from training.lora import CHECKPOINT, Request
@@ -41,7 +40,7 @@ def train(request: Request, console: Console) -> None:
         OSError: the disk is full, or the folder cannot be written.
     """
     began = time.monotonic()
-    _quieten()
+    prepare()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = _dtype(request.precision, device)
     pictures = lora_photos.find(request.photos, _caption(request.concept))
@@ -203,13 +202,6 @@ def _machine(device: torch.device) -> dict[str, str]:
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "diffusers", "peft", "transformers")},
     }
-
-
-def _quieten() -> None:
-    """Progress is shown by this command; the libraries' own bars and advice would break its lines."""
-    for library in (diffusers.utils.logging, transformers.utils.logging):
-        library.disable_progress_bar()
-        library.set_verbosity_error()
 
 
 def _bars(console: Console) -> Progress:

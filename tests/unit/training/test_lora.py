@@ -305,7 +305,7 @@ def _edm(base: Path) -> None:
         (_other_kind, "SD3Transformer2DModel, for which no loss is known here"),
         (_cut, "it is cut short"),
         (_pickle, "pickle"),
-        (_other_weights, "weights of its vae are missing"),
+        (_other_weights, "vae/ lacks"),
         (_edm, "EDMEulerScheduler, has another loss"),
         (shutil.rmtree, "there is no folder"),
     ],
