@@ -30,6 +30,7 @@ from training.lora_fit import Fit
 from training.lora_photos import LoraError, Pictures
 
 SHEET, SUMMARY = "sheet.png", "summary.json"
+MAX_SIDE = 4096
 
 
 def train(request: Request, console: Console) -> None:
@@ -49,13 +50,15 @@ def train(request: Request, console: Console) -> None:
     base = lora_base.load(
         request.base, rank=request.rank, seed=request.seed, dtype=dtype, device=device, min_snr=request.min_snr
     )
-    if side < 2 * base.factor or side % (2 * base.factor):
-        raise LoraError(f"--resolution is {side}, and has to be a multiple of {2 * base.factor} for this base")
+    least = 2 * base.factor
+    if not least <= side <= MAX_SIDE or side % least:
+        raise LoraError(f"--resolution is {side}, and has to be a multiple of {least} up to {MAX_SIDE} for this base")
     digest = _digest(request.base)
     arguments = _arguments(request, side, dtype, pictures, digest)
     kept = request.out / CHECKPOINT
     if kept.exists():
         _same(lora_fit.written_arguments(kept), arguments, request.out)
+    request.out.mkdir(parents=True, exist_ok=True)  # rather fail now than at the first checkpoint
     with _bars(console) as bars:
         reading = bars.add_task("pictures", total=len(pictures.items), note="")
         examples = lora_fit.prepare(base, pictures, side, lambda: bars.advance(reading))

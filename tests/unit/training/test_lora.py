@@ -254,6 +254,7 @@ def test_a_run_is_neither_overwritten_nor_continued_as_another_one(
         ({"seed": -1}, "--seed is -1"),
         ({"resolution": 33}, "multiple of 4"),
         ({"resolution": -32}, "multiple of 4"),
+        ({"resolution": 100_000}, "up to 4096"),
         ({"precision": "fp16"}, "fp16 wants a GPU"),
         ({"lr": 1e30, "steps": 50}, "the loss is no number any more"),
     ],
@@ -334,3 +335,12 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_leaves_nothing_half_writte
         signal.signal(signal.SIGXFSZ, caught)
     assert "free some room and --resume" in capsys.readouterr().out.replace("\n", " ")
     assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
+
+
+def test_a_folder_that_cannot_be_made_is_said_before_anything_is_learnt(
+    bases: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_bytes(b"kept")
+    assert learn(bases / "sd15", photos, tmp_path / "file") == 2
+    assert "File exists" in capsys.readouterr().out
+    assert (tmp_path / "file").read_bytes() == b"kept"
