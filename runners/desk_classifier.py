@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable
 from typing import Annotated, Any
 
 import bentoml
@@ -40,6 +40,7 @@ from deskterior.errors import (
 from deskterior.problems import problem_response
 from deskterior.startup import keep_loaded
 from runners import wire
+from runners.body_limit import BodyLimit
 from runners.placement import EmbeddedDesk
 from runners.token import TokenGuard, demanded_token
 
@@ -54,10 +55,6 @@ MAX_PHOTOS = 64
 """In one call. More are several calls: they meet in the batcher all the same."""
 MAX_BODY = 32 * 1024 * 1024
 """64 photos as raw bytes are 10 MB; as the numbers of a JSON document, up to 40 MB: those clients send 48."""
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 async def score(request: Request) -> Response:
@@ -106,35 +103,6 @@ WIRE = Starlette(
         Exception: _problem,
     },
 )
-
-
-class LengthRequired(ClientError):
-    status, slug, title = 411, "length-required", "The request must tell its length"
-
-
-class BodyLimit:
-    """ASGI middleware: a body of more than `limit` bytes, or of untold length, is refused unread, on every path."""
-
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], limit: int) -> None:
-        self._app = app
-        self._limit = limit
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refused = self._refusal(dict(scope["headers"])) if scope["type"] == "http" else None
-        if refused is None:
-            await self._app(scope, receive, send)
-            return
-        answer = await _problem(Request(scope), refused)
-        answer.headers["Connection"] = "close"  # or the server would go on reading what it throws away
-        await answer(scope, receive, send)
-
-    def _refusal(self, headers: dict[bytes, bytes]) -> ClientError | None:
-        length = headers.get(b"content-length", b"0")
-        if b"transfer-encoding" in headers:
-            return LengthRequired("Send a Content-Length")
-        if not length.isdigit() or int(length) > self._limit:
-            return BodyTooLarge(f"The body is over {self._limit} bytes")
-        return None
 
 
 @bentoml.asgi_app(WIRE)

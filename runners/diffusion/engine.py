@@ -65,6 +65,7 @@ class Options:
     max_batch: int = 4
     memory: memory.Mode = "auto"
     precision: Precision = "auto"
+    device: Literal["auto", "cpu"] = "auto"
 
 
 class DrawingModel:
@@ -114,7 +115,7 @@ class DrawingModel:
         prepare()
         import torch
 
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = torch.device("cuda" if options.device == "auto" and torch.cuda.is_available() else "cpu")
         dtype = _dtype(torch, device, options.precision)
         needed = sum(found.weights.values()) * dtype.itemsize
         if needed > (free := memory.free_ram()):
@@ -132,7 +133,8 @@ class DrawingModel:
             raise
         except RunnerFailed as error:
             kind = NoRoom if isinstance(error, OutOfMemory) else VersionUnusable
-            raise kind(f"It fails to draw: {error.detail}", internal=error.internal) from None
+            told = error.internal.replace(str(version.path), version.name)[:200]
+            raise kind(f"It fails to draw: {error.detail}" + (f" ({told})" if told else "")) from None
         except Exception as error:  # noqa: BLE001 - whatever a driver or library raises is the reason
             failed = _failure(torch, error, 1)
             kind = NoRoom if isinstance(failed, OutOfMemory) else VersionUnusable
@@ -169,7 +171,7 @@ class DrawingModel:
         if isinstance(outcome, list):
             return outcome
         self._pipeline.maybe_free_model_hooks()
-        _forget(self._torch)
+        _forget(self._torch, generation=1)  # frames that died just now; all of it takes a second with torch
         raise outcome
 
     def close(self) -> None:
@@ -393,7 +395,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def _forget(torch: Any) -> None:
-    gc.collect()
+def _forget(torch: Any, generation: int = 2) -> None:
+    gc.collect(generation)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -15,7 +15,7 @@ from deskterior.schemas import Concept
 from runners.diffusion.checkpoint import Checkpoint, variant
 from runners.diffusion.quiet import prepare
 from runners.diffusion.recipe import Recipes
-from runners.diffusion.versions import VersionUnusable
+from runners.diffusion.versions import INDEX, VersionUnusable
 
 _NEEDED = {"prompt", "image", "generator", "num_inference_steps", "output_type", "callback_on_step_end"}
 
@@ -56,6 +56,10 @@ def load_pipeline(folder: Path, checkpoint: Checkpoint, dtype: Any) -> Any:
         VersionUnusable: weights that do not fit the network, are missing or are not numbers.
     """
     kind = pipeline_class(checkpoint)
+    takes = inspect.signature(kind.__init__).parameters
+    needed = {name for name, each in takes.items() if each.default is inspect.Parameter.empty} - {"self"}
+    if lacking := sorted(needed - set(kind._optional_components) - set(checkpoint.components)):
+        raise VersionUnusable(f"{INDEX} names no {', '.join(lacking)}, and {kind.__name__} needs it")
     with_weights = {
         name: _part(folder, name, *checkpoint.components[name], dtype)
         for name in checkpoint.components

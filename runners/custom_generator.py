@@ -1,0 +1,98 @@
+"""Our own drawing model as a BentoML service: the drawing of `drawing_engine`, behind HTTP.
+
+`POST /draw` and `GET /drawing-model` are the wire of `drawing_server`, for our own API; `render` is for BentoML's
+clients. Either way the pictures of all callers meet in one queue. It belongs on loopback or a private network: it knows
+no clients and no limits, only `RUNNER_TOKEN`, which every request must carry where it is set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import bentoml
+import structlog
+from bentoml.exceptions import BentoMLException, InternalServerError, InvalidArgument, ServiceUnavailable
+from bentoml.validators import ContentType
+from pydantic import Field
+
+from deskterior import telemetry
+from deskterior.config import SettingsError, settings
+from deskterior.errors import ClientError, CustomModelMissing, DeskteriorError, Overloaded
+from deskterior.schemas import Concept
+from deskterior.startup import keep_loaded
+from runners import drawing_wire
+from runners.body_limit import BodyLimit
+from runners.drawing import DrawingClient, DrawRequest
+from runners.drawing_server import drawing_app
+from runners.token import TokenGuard, demanded_token
+
+log = structlog.get_logger(__name__)
+
+try:
+    TOKEN = demanded_token(settings())
+except SettingsError as error:
+    raise SystemExit(f"The runner does not start. {error}") from None
+
+_SERVED: list[DrawingClient] = []
+
+
+@bentoml.asgi_app(drawing_app(lambda: _SERVED[-1]))
+@bentoml.service(
+    name="CustomGenerator",
+    workers=1,  # the point of it: all pictures meet in one queue, and the model is in memory once
+    # Callers have timeouts of their own, and the queue is bounded.
+    traffic={"timeout": settings().draw_timeout_s + 5},
+    logging={"access": {"enabled": False}},
+)
+class CustomGenerator:
+    def __init__(self) -> None:
+        from runners.drawing_engine import LocalDrawing
+
+        self.drawing = LocalDrawing(settings())
+        _SERVED.append(self.drawing)
+
+    @bentoml.on_startup  # type: ignore[untyped-decorator]
+    async def ready(self) -> None:
+        """Nothing is loaded yet: whoever asks meanwhile waits in the queue."""
+        telemetry.configure_logging(settings().log_level, settings().log_format)
+        keep_loaded()
+        self.drawing.start()
+        log.info("runner.ready", model=await self.drawing.check())
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    async def close(self) -> None:
+        await self.drawing.aclose()
+
+    @bentoml.api  # type: ignore[untyped-decorator]
+    async def render(
+        self,
+        context: bentoml.Context,
+        photo: Annotated[Path, ContentType("image/*")],
+        prompt: Annotated[str, Field(min_length=1, max_length=drawing_wire.MAX_PROMPT)],
+        concept: Concept = Concept.BASIC,
+        seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None,
+    ) -> Annotated[Path, ContentType("image/jpeg")]:
+        """Draw a photo anew: a JPEG, PNG or WebP goes in, a JPEG of its shape comes out."""
+        try:
+            bytes_of_photo = await asyncio.to_thread(photo.read_bytes)
+            drawn = await self.drawing.draw(DrawRequest(bytes_of_photo, prompt, concept, seed))
+        except DeskteriorError as error:
+            raise _as_bentoml(error) from error
+        made = Path(context.temp_dir, "drawn.jpg")
+        await asyncio.to_thread(made.write_bytes, drawn.image)
+        return made
+
+
+CustomGenerator.add_asgi_middleware(TokenGuard, token=TOKEN)  # type: ignore[attr-defined]
+CustomGenerator.add_asgi_middleware(BodyLimit, limit=drawing_wire.MAX_BODY)  # type: ignore[attr-defined]
+
+
+def _as_bentoml(error: DeskteriorError) -> BentoMLException:
+    """BentoML knows its own errors alone."""
+    if isinstance(error, ClientError):
+        return InvalidArgument(error.detail)
+    if isinstance(error, Overloaded | CustomModelMissing):
+        return ServiceUnavailable(error.detail)
+    return InternalServerError(error.detail)

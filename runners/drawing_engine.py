@@ -1,0 +1,351 @@
+"""Our own drawing model in this process: requests join into batches, one thread draws, versions change in between.
+
+The embedded side of `runners.drawing`; torch is imported on a thread, once there is something to load. What draws is
+`diffusion.engine`, what waits `drawing_queue`, which version it is `diffusion.switching`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import secrets
+import sys
+import time
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self
+from weakref import WeakKeyDictionary
+
+import prometheus_client
+import structlog
+from PIL import Image
+
+from deskterior import decoding
+from deskterior.config import Settings
+from deskterior.errors import (
+    CustomModelMissing,
+    DeskteriorError,
+    Invalid,
+    Overloaded,
+    PhotoError,
+    PhotoUnreadable,
+    RunnerFailed,
+)
+from deskterior.schemas import Concept
+from runners.diffusion import checkpoint, loading, recipe
+from runners.diffusion.engine import Abandoned, DeviceLost, DrawingModel, Item, Options, OutOfMemory
+from runners.diffusion.switching import Switching
+from runners.diffusion.versions import Digests, ModelFolder, Version, VersionUnusable, fingerprint
+from runners.drawing import DrawingModelInfo, DrawnPicture, DrawRequest, OnStep, VersionInfo
+from runners.drawing_queue import DrawQueue, Job
+from runners.drawing_state import MISSING
+
+log = structlog.get_logger(__name__)
+
+BATCH_SIZE = prometheus_client.Histogram(
+    "drawing_model_batch_size", "Pictures in a batch of the drawing model.", buckets=(1, 2, 3, 4, 6, 8, 12, 16)
+)
+SECONDS = prometheus_client.Histogram(
+    "drawing_model_seconds_per_picture",
+    "Time of a batch over its pictures.",
+    buckets=(0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300),
+)
+STEPS = prometheus_client.Counter("drawing_model_steps", "Denoising steps, counted for each picture.")
+WAITING = prometheus_client.Gauge(
+    "drawing_model_queue_length", "Pictures that wait to be drawn.", multiprocess_mode="livesum"
+)
+
+POLL_S = 1.0
+DIGESTS_WITHIN_S = 1.0
+"""What `info` waits for digests of files that were not read before: 10 GB take longer, and are told the next time."""
+LONGEST_SIDE = 2048
+"""In pixels, of a photo that waits: 12 MB at most."""
+MAX_PROMPT = 8000
+"""Characters. The text encoders read 77 to 512 tokens of them."""
+JPEG_QUALITY = 95
+
+
+class LocalDrawing:
+    """The drawing model of this process (a `DrawingClient`), from the settings' `CUSTOM_MODEL_DIR`.
+
+    It may be made on any thread, and loads nothing until it is first asked for something or told to `start`. Requests
+    wait while the model loads, and what is not installed at start may be put there later.
+    """
+
+    def __init__(self, settings: Settings, *, poll_s: float = POLL_S) -> None:
+        self.queue = DrawQueue(settings.drawing_max_queue)
+        self._folder = ModelFolder(settings.custom_model_dir)
+        self._max_pixels = settings.photo_max_pixels
+        options = Options(settings.drawing_max_batch, settings.drawing_memory, settings.drawing_precision)
+        self._switching = Switching(self._folder, options, poll_s)
+        self._digests = Digests()
+        self._digest_of: WeakKeyDictionary[DrawingModel, str] = WeakKeyDictionary()
+        self._engine = ThreadPoolExecutor(1, thread_name_prefix="drawing-model")
+        # One at a time: a photo of 64 megapixels takes a gigabyte while it is decoded.
+        self._photos = ThreadPoolExecutor(1, thread_name_prefix="drawing-photos")
+        self._worker: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[dict[str, str]] | None = None
+        self._closed = False
+        self._lost = ""
+
+    @classmethod
+    async def open(cls, settings: Settings) -> Self:
+        """The drawing model of the settings, which begins to load."""
+        drawing = cls(settings)
+        drawing.start()
+        return drawing
+
+    def start(self) -> None:
+        """Begin to follow the folder, on the event loop that is running. The second time nothing happens."""
+        if self._watcher is None and not self._closed:
+            self._watcher = asyncio.create_task(self._switching.watch(), name="drawing-model-watch")
+
+    async def refresh(self) -> None:
+        """Follow what has changed in the folder now, instead of within two seconds. Returns when it is done."""
+        await self._switching.look(at_once=True)
+
+    async def draw(self, request: DrawRequest, on_step: OnStep | None = None) -> DrawnPicture:
+        """As `DrawingClient.draw`; `Invalid` for a seed that is none."""
+        self._refuse_if_closed()
+        self.start()
+        if self._switching.model is None and self._switching.settled.is_set():
+            raise self._missing()
+        if request.seed is not None and not 0 <= request.seed < 2**63:
+            raise Invalid("seed is a number from 0 to 2^63 - 1")
+        loop = asyncio.get_running_loop()
+        self.queue.enter()
+        try:
+            picture = await loop.run_in_executor(self._photos, self._decode, request.photo)
+            self._refuse_if_closed()
+        except BaseException:
+            self.queue.leave()
+            raise
+        seed = secrets.randbelow(2**32) if request.seed is None else request.seed
+        job = Job(request, picture, seed, loop.create_future(), on_step)
+        self.queue.put(job)
+        WAITING.set(len(self.queue))
+        if self._worker is None:
+            self._worker = loop.create_task(self._work(), name="drawing-model-batches")
+        try:
+            return await job.answer
+        finally:
+            self.queue.drop(job)
+            WAITING.set(len(self.queue))
+            if job.answer.done() and not job.answer.cancelled():
+                job.answer.exception()  # given up just as its error came: no news for the log
+
+    async def info(self) -> DrawingModelInfo:
+        self.start()
+        versions = await asyncio.to_thread(self._folder.versions)
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(asyncio.to_thread(self._all_digests, versions))
+        await asyncio.wait({self._reading}, timeout=DIGESTS_WITHIN_S)
+        digests = self._reading.result() if self._reading.done() else {}
+        return await asyncio.to_thread(self._describe_all, versions, digests)
+
+    async def check(self) -> str:
+        self.start()
+        if self._lost:
+            raise RunnerFailed(self._lost)
+        if (model := self._switching.model) is not None:
+            return f"ok ({model.device}, {model.version.name})"
+        return "no model installed" if self._switching.settled.is_set() else "loading"
+
+    async def aclose(self) -> None:
+        """Safe to call twice."""
+        self._closed = True
+        self.queue.fail_all(_stopping)
+        for task in (self._watcher, self._reading):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait({task})
+        if self._worker is not None:
+            await asyncio.wait({self._worker})
+        self._photos.shutdown(wait=False)
+        self._engine.shutdown(wait=False)
+        await asyncio.to_thread(self._switching.close)
+
+    # drawing
+
+    async def _work(self) -> None:
+        try:
+            while len(self.queue):
+                if self._switching.model is None:
+                    await self._switching.settled.wait()
+                async with self._switching.turn:
+                    model = self._switching.model
+                    if model is not None:
+                        batch = self.queue.take(_kind(model), model.max_batch)
+                        WAITING.set(len(self.queue))
+                        await self._draw(model, batch)
+                    elif self._switching.settled.is_set():
+                        self.queue.fail_all(self._missing)
+        except BaseException as error:  # nobody may be left waiting for ever
+            told = repr(error)
+            self.queue.fail_all(lambda: RunnerFailed(internal=f"the drawing model's queue ended by {told}"))
+            raise
+        finally:
+            # No await between the last look at the queue and here, so no job can slip in unseen.
+            self._worker = None
+
+    async def _draw(self, model: DrawingModel, batch: Sequence[Job]) -> None:
+        """Draw a batch. One that fails is drawn again one by one, so that a picture fails only by its own doing."""
+        batch = [job for job in batch if not job.gone]
+        if not batch:
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            outcome = await loop.run_in_executor(self._engine, self._attempt, model, batch, loop)
+        except BaseException:
+            for job in batch:
+                job.fail(RunnerFailed(internal="the drawing model's thread ended"))
+            raise
+        if isinstance(outcome, list):
+            for job, drawn in zip(batch, outcome, strict=True):
+                if isinstance(drawn, DeskteriorError):
+                    job.fail(drawn)
+                elif not job.gone:
+                    job.answer.set_result(drawn)
+            return
+        if isinstance(outcome, DeviceLost):
+            self._lost = outcome.detail
+        if len(batch) == 1 or isinstance(outcome, DeviceLost):
+            log.error("drawing_model.failed", why=outcome.detail, internal=outcome.internal or None)
+            for job in batch:
+                job.fail(outcome)
+            return
+        log.warning("drawing_model.batch_failed", size=len(batch), internal=outcome.internal or None)
+        if isinstance(outcome, OutOfMemory):
+            model.max_batch = max(1, min(model.max_batch, len(batch) // 2))
+        for job in batch:
+            await self._draw(model, [job])
+
+    def _attempt(
+        self, model: DrawingModel, batch: Sequence[Job], loop: asyncio.AbstractEventLoop
+    ) -> list[DrawnPicture | RunnerFailed] | RunnerFailed:
+        """One batch, on the model's thread. Errors come back as values: a future cannot carry every exception."""
+
+        def on_step(done: int, total: int) -> None:
+            STEPS.inc(len(batch))
+            for job in batch:
+                loop.call_soon_threadsafe(job.step, done, total)
+
+        items = [Item(job.picture, job.request.prompt[:MAX_PROMPT], job.seed) for job in batch]
+        BATCH_SIZE.observe(len(batch))
+        started = time.perf_counter()
+        try:
+            drawn = model.draw(batch[0].request.concept, items, on_step, lambda: all(job.gone for job in batch))
+            finished = [
+                each
+                if isinstance(each, RunnerFailed)
+                else DrawnPicture(_jpeg(each), "image/jpeg", job.seed, model.version.name)
+                for job, each in zip(batch, drawn, strict=True)
+            ]
+        except Abandoned:
+            return [RunnerFailed("Given up") for _ in batch]  # nobody reads it
+        except RunnerFailed as error:
+            return error.with_traceback(None)
+        except BaseException as error:  # noqa: BLE001 - whatever a library raises must reach its caller, not the loop
+            return RunnerFailed("The drawing model failed on this picture", internal=repr(error)[:1000])
+        seconds = time.perf_counter() - started
+        SECONDS.observe(seconds / len(batch))
+        loop.call_soon_threadsafe(self.queue.measured, seconds, len(batch))
+        return finished
+
+    def _decode(self, photo: bytes) -> Image.Image:
+        try:
+            return decoding.fitted(photo, LONGEST_SIDE, self._max_pixels)
+        except PhotoUnreadable:
+            raise
+        except PhotoError as error:
+            raise PhotoUnreadable(error.detail, internal=error.internal) from None
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise _stopping()
+
+    def _missing(self) -> CustomModelMissing:
+        if problem := self._switching.problem:
+            return CustomModelMissing(f"The drawing model that is installed cannot be used: {problem}")
+        if stray := self._folder.stray():
+            return CustomModelMissing(
+                f"{MISSING}. {stray:.80} is a checkpoint in a single file: save it with diffusers' save_pretrained"
+            )
+        return CustomModelMissing(MISSING)
+
+    # telling
+
+    def _all_digests(self, versions: Sequence[Version]) -> dict[str, str]:
+        return {version.name: self._digests.of(version) for version in versions}
+
+    def _describe_all(self, versions: Sequence[Version], digests: dict[str, str]) -> DrawingModelInfo:
+        """What draws, as it is in memory, and what lies in the folder. Those differ where the files of the version that
+        draws were changed or deleted: what is in memory needs them no more."""
+        model, loaded, problem = self._switching.model, self._switching.loaded, self._switching.problem
+        told = []
+        if model is not None:
+            same = fingerprint(model.version.path) == loaded
+            digest = digests.get(model.version.name, "") if same else ""
+            told.append(
+                VersionInfo(
+                    version=model.version.name,
+                    active=True,
+                    digest=self._loaded_digest(model, digest),
+                    family=model.family,
+                    loras=_with_lora(model.recipes),
+                )
+            )
+            versions = [version for version in versions if not (same and version == model.version)]
+        coming = self._coming() if model is None and not self._switching.settled.is_set() else None
+        for version in versions:
+            one = self._describe(version, digests.get(version.name, ""))
+            one.active = version == coming
+            if model is None and not one.active and not one.problem:
+                one.problem = problem
+            told.append(one)
+        return DrawingModelInfo(device=model.device if model else "", versions=told)
+
+    def _loaded_digest(self, model: DrawingModel, now: str) -> str:
+        """Of the files that a model was made of, which may have been read only while they were still there."""
+        if now:
+            self._digest_of[model] = now
+        return self._digest_of.get(model, "")
+
+    def _coming(self) -> Version | None:
+        try:
+            return self._folder.active()
+        except VersionUnusable:
+            return None
+
+    def _describe(self, version: Version, digest: str) -> VersionInfo:
+        told = VersionInfo(version=version.name, digest=digest, problem=self._switching.refused.get(version.name, ""))
+        try:
+            found = checkpoint.vet(version.path)
+            told.family = found.class_name
+            told.loras = _with_lora(recipe.read(version.path, found, version.name))
+            if "diffusers" in sys.modules:  # not worth the seconds of an import here
+                told.family = loading.pipeline_class(found).__name__
+        except VersionUnusable as error:
+            told.problem = told.problem or error.detail
+        return told
+
+
+def _kind(model: DrawingModel) -> Callable[[Job], Hashable]:
+    """What jobs of one batch have in common."""
+    return lambda job: (job.request.concept, model.size(job.picture))
+
+
+def _with_lora(recipes: recipe.Recipes) -> list[str]:
+    return [concept.value for concept in Concept if recipes.by_concept[concept].lora is not None]
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+    """As good as it can be seen: a PNG is three times as long, and phones load it."""
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=JPEG_QUALITY, subsampling="4:4:4")
+    return out.getvalue()
+
+
+def _stopping() -> Overloaded:
+    return Overloaded("The drawing model is stopping. Try again in a moment.", retry_after=3)

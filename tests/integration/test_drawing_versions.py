@@ -1,0 +1,444 @@
+"""Versions of the drawing model side by side: switched under load, and what is broken is refused with its reason."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from deskterior.errors import CustomModelMissing
+from deskterior.schemas import Concept
+from runners import models as command
+from runners.diffusion import engine as diffusion_engine
+from runners.diffusion.engine import DrawingModel
+from runners.diffusion.versions import ModelFolder
+from runners.drawing import VersionInfo
+from runners.drawing_engine import LocalDrawing
+from tests import tiny_diffusion
+from tests.drawing import Checkpoints, Gate, Hook, apart, engine, request, until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+UNET = "unet/diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
+    return Checkpoints(tmp_path_factory.mktemp("checkpoints"))
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    return tmp_path / "models"
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def opened(models: Path) -> AsyncIterator[Callable[..., LocalDrawing]]:
+    made: list[LocalDrawing] = []
+
+    def open_(**more: Any) -> LocalDrawing:
+        made.append(engine(models, **more))
+        return made[-1]
+
+    yield open_
+    for each in made:
+        await each.aclose()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def one(tmp_path_factory: pytest.TempPathFactory, checkpoints: Checkpoints) -> AsyncIterator[LocalDrawing]:
+    """An engine that draws with version 1, and goes on doing so whatever is put beside it."""
+    folder = tmp_path_factory.mktemp("shared")
+    checkpoints.install(folder)
+    (folder / "active").write_text("1")
+    drawing = engine(folder)
+    await drawing.refresh()
+    yield drawing
+    await drawing.aclose()
+
+
+def told(versions: list[VersionInfo]) -> dict[str, tuple[bool, str]]:
+    return {version.version: (version.active, version.problem) for version in versions}
+
+
+async def test_a_version_is_switched_under_load_and_no_request_is_lost(
+    models: Path, checkpoints: Checkpoints, opened: Callable[..., LocalDrawing]
+) -> None:
+    checkpoints.install(models, "1")
+    drawing = opened(drawing_max_batch=2)
+    first = await drawing.draw(request())
+    hook, gate = Hook(drawing), Gate()
+    hook.do = gate
+    held = asyncio.ensure_future(drawing.draw(request()))
+    await gate.until_reached()
+    waiting = [asyncio.ensure_future(drawing.draw(request(of=at))) for at in range(6)]
+    await until(lambda: len(drawing.queue) == 6)
+    tiny_diffusion.write_sd(models / ".2", seed=9)
+    (models / ".2" / "deskterior.toml").write_text("[defaults]\nsteps = 6\nstrength = 0.5\n")
+    (models / ".2").rename(models / "2")
+    ModelFolder(models).activate("2")
+    loaded = asyncio.ensure_future(drawing.refresh())
+    await until(lambda: drawing._switching.turn.locked() and bool(drawing._switching.turn._waiters))
+    gate.open.set()
+    await loaded
+    assert (await held).version == "1"
+    assert {(await each).version for each in waiting} == {"2"}
+    after = await drawing.draw(request())
+    assert after.version == "2"
+    assert apart(first, after) > 0
+    assert told((await drawing.info()).versions) == {"1": (False, ""), "2": (True, "")}
+    ModelFolder(models).activate("1")
+    await drawing.refresh()
+    again = await drawing.draw(request())
+    assert (again.version, again.image) == ("1", first.image)
+
+
+async def test_the_watch_follows_by_itself(
+    models: Path, checkpoints: Checkpoints, opened: Callable[..., LocalDrawing]
+) -> None:
+    checkpoints.install(models, "1")
+    drawing = opened()
+    assert (await drawing.draw(request())).version == "1"
+    checkpoints.install(models, "2", "turbo")
+    ModelFolder(models).activate("2")
+    async with asyncio.timeout(60):
+        while (await drawing.draw(request())).version != "2":
+            pass
+
+
+def spoil_index(**changed: Any) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        path = folder / "model_index.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+
+    return spoil
+
+
+def spoil_weights(part: str, change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        from safetensors.torch import load_file, save_file
+
+        (path,) = (folder / part).glob("*.safetensors")
+        weights = load_file(path)
+        change(weights)
+        save_file(weights, path, metadata={"format": "pt"})
+
+    return spoil
+
+
+def spoil_config(part: str, **changed: Any) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        path = folder / part / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+
+    return spoil
+
+
+def drop_one(weights: dict[str, Any]) -> None:
+    del weights[sorted(weights)[2]]
+
+
+def reshape_one(weights: dict[str, Any]) -> None:
+    import torch
+
+    weights[sorted(weights)[2]] = torch.zeros(3, 7)
+
+
+def nan_in_one(weights: dict[str, Any]) -> None:
+    weights[sorted(weights)[2]].view(-1)[0] = float("nan")
+
+
+def rename_all(weights: dict[str, Any]) -> None:
+    for name in sorted(weights):
+        weights[f"other.{name}"] = weights.pop(name)
+
+
+def blow_up(weights: dict[str, Any]) -> None:
+    for weight in weights.values():
+        weight.mul_(1e20)
+
+
+def truncate(folder: Path) -> None:
+    path = folder / UNET
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def foreign_lora(folder: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    (folder / "loras").mkdir(exist_ok=True)
+    save_file({"lora_A.weight": torch.zeros(4, 4)}, folder / "loras" / "SIMPLE.safetensors")
+
+
+def misfit_lora(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "loras" / "OIL.safetensors")
+    save_file(
+        {name: weight[:, :3].contiguous() for name, weight in weights.items()}, folder / "loras" / "SIMPLE.safetensors"
+    )
+
+
+def nan_lora(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "loras" / "OIL.safetensors")
+    save_file(
+        {name: weight * float("nan") for name, weight in weights.items()}, folder / "loras" / "SIMPLE.safetensors"
+    )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (truncate, "cut short"),
+        (lambda folder: (folder / UNET).unlink(), "unet/ has no weights"),
+        (lambda folder: shutil.rmtree(folder / "tokenizer"), "tokenizer/ is missing"),
+        (lambda folder: (folder / "tokenizer" / "tokenizer.json").write_text("{}"), "cannot be put together"),
+        (lambda folder: (folder / "scheduler" / "scheduler_config.json").unlink(), "cannot be put together"),
+        (lambda folder: (folder / "text_encoder" / "run.py").write_text("print()"), "is code"),
+        (lambda folder: (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b""), "pickle"),
+        (lambda folder: (folder / "deskterior.toml").write_text("steps = 3"), "steps"),
+        (spoil_index(_class_name="PixArtAlphaPipeline"), "cannot start from a photo"),
+        (spoil_index(_class_name="TextToVideoSDPipeline"), "cannot start from a photo"),
+        (spoil_index(_class_name="StableDiffusionControlNetPipeline"), "control picture"),
+        (spoil_index(_class_name="NoSuchPipeline"), "knows no pipeline NoSuchPipeline"),
+        (spoil_index(_class_name="ModelMixin"), "cannot start from a photo"),
+        (spoil_index(unet=["diffusers", "NoSuchModel"]), "unet: diffusers.NoSuchModel is no network"),
+        (spoil_index(unet=["transformers", "Trainer"]), "is no network"),
+        (spoil_index(unet=["diffusers", "AutoencoderKL"]), "unet/"),
+        (spoil_index(_class_name="StableDiffusionXLPipeline"), "fails to draw.*Error"),
+        (spoil_index(scheduler=[None, None]), "names no scheduler"),
+        (spoil_weights("unet", drop_one), "unet/ lacks 1 of its weights"),
+        (spoil_weights("text_encoder", drop_one), "text_encoder/ lacks 1 of its weights"),
+        (spoil_weights("vae", rename_all), r"vae/ lacks \d+ of its weights"),
+        (spoil_weights("unet", reshape_one), "unet/ cannot be loaded"),
+        (spoil_weights("text_encoder", reshape_one), "text_encoder/ cannot be loaded"),
+        (spoil_weights("vae", nan_in_one), "vae/: the weights in .*NaN"),
+        (spoil_weights("vae", blow_up), "fails to draw.*NaN"),
+        (spoil_config("unet", cross_attention_dim=48), "unet/"),
+        (spoil_config("unet", sample_size="wide"), "unet/|fails to draw|put together"),
+        (foreign_lora, "SIMPLE.safetensors is no LoRA for this model"),
+        (misfit_lora, "SIMPLE.safetensors is no LoRA for this model"),
+        (nan_lora, "SIMPLE.safetensors is no LoRA for this model.*NaN"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_a_broken_version_is_refused_with_the_reason_and_the_old_one_goes_on(
+    one: LocalDrawing, checkpoints: Checkpoints, tmp_path: Path, spoil: Callable[[Path], None], said: str
+) -> None:
+    folder = one._folder.path
+    checkpoints.install(folder, "2")
+    spoil(folder / "2")
+    ModelFolder(folder).activate("2")
+    try:
+        await one.refresh()
+        versions = (await one.info()).versions
+        assert told(versions)["1"] == (True, "")
+        active, problem = told(versions)["2"]
+        assert not active
+        assert pytest.raises(AssertionError, match=said).matches(AssertionError(problem)), problem
+        assert str(folder) not in problem
+        assert len(problem) < 600
+        assert (await one.draw(request())).version == "1"
+        assert (await one.check()).startswith("ok")
+    finally:
+        ModelFolder(folder).activate("1")
+        ModelFolder(folder).remove("2")
+    await one.refresh()
+    assert told((await one.info()).versions) == {"1": (True, "")}
+
+
+async def test_with_nothing_but_a_broken_version_requests_are_told_why(
+    models: Path, checkpoints: Checkpoints, opened: Callable[..., LocalDrawing]
+) -> None:
+    truncate(checkpoints.install(models))
+    drawing = opened()
+    with pytest.raises(CustomModelMissing, match=r"cannot be used: .*cut short"):
+        await drawing.draw(request())
+    assert "cut short" in told((await drawing.info()).versions)["1"][1]
+    shutil.copy(checkpoints.get("sd") / UNET, models / "1" / UNET)
+    await drawing.refresh()
+    assert (await drawing.draw(request())).version == "1"
+
+
+async def test_two_versions_and_none_active_is_said(
+    models: Path, checkpoints: Checkpoints, opened: Callable[..., LocalDrawing]
+) -> None:
+    checkpoints.install(models, "1")
+    checkpoints.install(models, "2")
+    drawing = opened()
+    with pytest.raises(CustomModelMissing, match=r"none is active: 1, 2.*activate VERSION"):
+        await drawing.draw(request())
+    assert all("none is active" in problem for _, problem in told((await drawing.info()).versions).values())
+
+
+async def test_half_a_copy_is_not_loaded(
+    models: Path, checkpoints: Checkpoints, opened: Callable[..., LocalDrawing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints.install(models, "1")
+    drawing = opened()
+    await drawing.refresh()
+    switching = drawing._switching
+    assert drawing._watcher is None  # looks are ours here
+    loads: list[str] = []
+    load = DrawingModel.load.__func__  # type: ignore[attr-defined]
+
+    def counted(cls: Any, version: Any, options: Any) -> Any:
+        loads.append(version.name)
+        return load(cls, version, options)
+
+    monkeypatch.setattr(DrawingModel, "load", classmethod(counted))
+    ModelFolder(models).activate("1")
+    for part in sorted(checkpoints.get("sd").iterdir()):
+        target = models / "1" / f"copy-{part.name}"
+        shutil.copytree(part, target) if part.is_dir() else shutil.copy(part, target)
+        await switching.look()
+    assert loads == []
+    await switching.look()
+    assert loads == ["1"]
+
+
+async def test_files_that_change_beneath_a_loaded_model_do_it_no_harm(
+    models: Path, checkpoints: Checkpoints, opened: Callable[..., LocalDrawing]
+) -> None:
+    folder = checkpoints.install(models)
+    drawing = opened()
+    before = await drawing.draw(request())
+    whole = (await drawing.info()).versions[0].digest
+    for path in folder.rglob("*.safetensors"):  # in place: a view of such a file would end the process
+        with path.open("r+b") as file:
+            file.truncate(10)
+    await drawing.refresh()
+    assert (await drawing.draw(request())).image == before.image
+    loaded, changed = (await drawing.info()).versions
+    assert (loaded.version, loaded.active, loaded.problem, loaded.digest) == ("1", True, "", whole)
+    assert (changed.version, changed.active) == ("1", False)
+    assert "cut short" in changed.problem
+    shutil.rmtree(folder)
+    await drawing.refresh()
+    assert (await drawing.draw(request())).image == before.image
+    assert [version.active for version in (await drawing.info()).versions] == [True]
+
+
+async def test_a_recipe_changed_in_place_is_followed(
+    models: Path, checkpoints: Checkpoints, opened: Callable[..., LocalDrawing]
+) -> None:
+    folder = checkpoints.install(models)
+    drawing = opened()
+    steps: list[int] = []
+    await drawing.draw(request(), lambda _, total: steps.append(total))
+    (folder / "deskterior.toml").write_text("[defaults]\nsteps = 5\nstrength = 1.0\n")
+    await drawing.refresh()
+    await drawing.draw(request(), lambda _, total: steps.append(total))
+    assert steps == [3] * 3 + [5] * 5
+
+
+async def no_room_for_two(
+    models: Path, checkpoints: Checkpoints, drawing: LocalDrawing, monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
+    """What is loaded and unloaded, from here on, where memory has room for one."""
+    told: list[str] = []
+    load, close = DrawingModel.load.__func__, DrawingModel.close  # type: ignore[attr-defined]
+
+    def loading(cls: Any, version: Any, options: Any) -> Any:
+        told.append(f"load {version.name}")
+        return load(cls, version, options)
+
+    def closing(model: DrawingModel) -> None:
+        told.append(f"unload {model.version.name}")
+        close(model)
+
+    monkeypatch.setattr(DrawingModel, "load", classmethod(loading))
+    monkeypatch.setattr(DrawingModel, "close", closing)
+    monkeypatch.setattr(diffusion_engine, "fits_beside", lambda *_: False)
+    return told
+
+
+async def test_without_room_for_two_the_old_one_goes_first(
+    models: Path, checkpoints: Checkpoints, opened: Callable[..., LocalDrawing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints.install(models, "1")
+    drawing = opened()
+    await drawing.draw(request())
+    happened = await no_room_for_two(models, checkpoints, drawing, monkeypatch)
+    checkpoints.install(models, "2")
+    ModelFolder(models).activate("2")
+    switched = asyncio.ensure_future(drawing.refresh())
+    drawn = await asyncio.gather(*(drawing.draw(request(at)) for at in range(4)))
+    await switched
+    assert {each.version for each in drawn} <= {"1", "2"}
+    assert (await drawing.draw(request())).version == "2"
+    assert happened == ["unload 1", "load 2"]
+
+
+async def test_without_room_for_two_the_old_one_comes_back_when_the_new_one_fails(
+    models: Path, checkpoints: Checkpoints, opened: Callable[..., LocalDrawing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints.install(models, "1")
+    drawing = opened()
+    await drawing.draw(request())
+    happened = await no_room_for_two(models, checkpoints, drawing, monkeypatch)
+    spoil_weights("vae", nan_in_one)(checkpoints.install(models, "2"))
+    ModelFolder(models).activate("2")
+    switched = asyncio.ensure_future(drawing.refresh())
+    drawn = await asyncio.gather(*(drawing.draw(request(at)) for at in range(4)))
+    await switched
+    assert {each.version for each in drawn} == {"1"}
+    assert happened == ["unload 1", "load 2", "load 1"]
+    assert told((await drawing.info()).versions)["1"] == (True, "")
+    assert "NaN" in told((await drawing.info()).versions)["2"][1]
+
+
+# the command
+
+
+async def test_the_command_lists_checks_activates_and_removes(
+    models: Path, checkpoints: Checkpoints, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*arguments: str) -> tuple[int, str]:
+        status = command.main(["--folder", str(models), *arguments])
+        captured = capsys.readouterr()
+        return status, captured.out + captured.err
+
+    assert run("list") == (
+        0,
+        f"There is no version in {models}. A version is a folder with model_index.json and safetensors.\n",
+    )
+    assert run("check")[0] == 2
+    checkpoints.install(models, "good")
+    truncate(checkpoints.install(models, "bad"))
+    status, text = run("list")
+    assert status == 1
+    assert "none is active" in text
+    assert "StableDiffusionPipeline" in text
+    assert "LoRA: OIL" in text
+    assert "cannot be used: unet" in text
+    status, text = run("activate", "bad")
+    assert status == 1
+    assert "cut short" in text
+    assert not (models / "active").exists()
+    status, text = run("activate", "good")
+    assert status == 0
+    assert text.startswith("good: loading ...\n")
+    assert text.endswith("good: draws. StableDiffusionImg2ImgPipeline on cpu (float32)\ngood is active\n")
+    assert "* good  sha256:" in run("list")[1]
+    assert run("check")[0] == 1
+    assert run("check", "good")[0] == 0
+    assert run("remove", "good")[0] == 2
+    assert run("activate", "none")[0] == 2
+    assert run("activate", "bad", "--unchecked") == (0, "bad is active\n")
+    assert run("remove", "good") == (0, "good is deleted\n")
+    assert not (models / "good").exists()
+
+
+async def test_adapters_by_concept_are_told_of_every_version(one: LocalDrawing) -> None:
+    (version,) = (await one.info()).versions
+    assert version.loras == [Concept.OIL.value]
+    assert version.family == "StableDiffusionImg2ImgPipeline"
