@@ -12,7 +12,11 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from deskterior.concealed import conceal, secrets_of
 from deskterior.doors import DoorSettings
+from deskterior.drawing_settings import DrawingSettings
+from deskterior.gateway.limits_settings import LimitSettings
+from deskterior.gateway.settings import AccessSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 OPENAI_URL = "https://api.openai.com/v1"
@@ -23,7 +27,7 @@ class SettingsError(ValueError):
     """The settings cannot be used; the text says which one and how to mend it."""
 
 
-class Settings(DoorSettings):
+class Settings(AccessSettings, LimitSettings, DoorSettings, DrawingSettings):
     """Every setting of the service. Names in capitals are the environment's; secrets never print."""
 
     model_config = SettingsConfigDict(
@@ -50,8 +54,6 @@ class Settings(DoorSettings):
     max_concurrency: int = Field(default=256, ge=1)
     """Requests answered at once by one API process; beyond it 503 `overloaded`. Those that wait for outside services,
     and transfers of pictures, are counted apart and keep nobody else out. Health paths are exempt."""
-    api_keys: SecretStr = SecretStr("")
-    """Hashes of API keys with their scopes."""
 
     # photos
     photo_allowed_hosts: Annotated[frozenset[str], NoDecode] = frozenset()
@@ -75,6 +77,8 @@ class Settings(DoorSettings):
     desk_model_dir: Path = ROOT / "models" / "desk_classifier"
     custom_model_dir: Path = ROOT / "models" / "custom"
     runner_timeout_s: float = Field(default=30.0, gt=0)
+    draw_timeout_s: float = Field(default=300.0, gt=0, le=3600)
+    """For one picture by our own model elsewhere, the wait in its queue included."""
 
     # what a found desk starts
     on_desk: Literal["none", "callback", "generate"] = "none"
@@ -202,8 +206,7 @@ class Settings(DoorSettings):
         return self
 
     def _production(self) -> None:
-        if not self.api_keys.get_secret_value().strip():
-            raise ValueError("API_KEYS is missing: ENV=production does not start without keys")
+        self.check_access()
         self.check_doors([self.desk_placement, self.custom_placement])
         sandbox = urlsplit(self.sandbox_url).netloc
         for name in ("openai_base_url", "naver_base_url", "callback_url"):
@@ -288,12 +291,14 @@ def settings() -> Settings:
 
 
 def load() -> Settings:
-    """Read the settings afresh. Raises as `settings` does."""
+    """Read the settings afresh, and conceal their secrets in what this process logs. Raises as `settings` does."""
     try:
-        return Settings()
+        found = Settings()
     except ValidationError as error:
         lines = [_sentence(item["loc"], item["msg"]) for item in error.errors(include_input=False, include_url=False)]
         raise SettingsError("; ".join(lines)) from None
+    conceal(secrets_of(found))
+    return found
 
 
 def _sentence(where: tuple[int | str, ...], message: str) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 PhotoUrl = Annotated[
     str,
@@ -18,6 +18,13 @@ PhotoUrl = Annotated[
     ),
 ]
 
+
+def _integral(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, Field(strict=True), BeforeValidator(_integral)]
+"""What JSON Schema calls an integer: 5.0 is one; "5" and true are none."""
 
 _MOUSE: JsonValue = {
     "title": "앱코 무소음 무선 마우스",
@@ -196,7 +203,7 @@ class TaskPage(Wire):
 
 class UploadRequest(Wire):
     content_type: Literal["image/jpeg", "image/png", "image/webp", "image/heic"]
-    size: int = Field(gt=0, description="Bytes.")
+    size: Whole = Field(gt=0, description="Bytes.")
 
 
 class Upload(Wire):
@@ -223,6 +230,27 @@ class ModelCard(Wire):
     metrics: dict[str, JsonValue] = Field(description="Out-of-fold figures of its training report, as it names them.")
 
 
+class DrawingVersion(Wire):
+    """A checkpoint of the drawing model that is installed."""
+
+    version: str
+    active: bool
+    digest: str
+    family: str
+    """The diffusers pipeline that draws with it."""
+    loras: list[str]
+    """Concepts that have an adapter of their own."""
+    problem: str = Field(description="Why it cannot be used; empty when it can.")
+
+
+class DrawingModel(Wire):
+    """Our own drawing model, which `/v2/generate` draws with; `versions` is empty where none is installed."""
+
+    device: str
+    versions: list[DrawingVersion]
+    problem: str = Field(default="", description="Why nothing can be told of it; empty when something is.")
+
+
 class Provider(Wire):
     """An outside service, and whether a stand-in answers for it."""
 
@@ -235,7 +263,13 @@ class Limits(Wire):
     photo_max_bytes: int
     photo_max_pixels: int
     body_max_bytes: int
+    body_max_depth: int = Field(description="How deep its JSON may nest.")
+    header_max_bytes: int = Field(description="Of the address and all headers together.")
     max_concurrency: int
+    key_requests_per_minute: int = Field(description="By one key that has no limit of its own; 0 is no limit.")
+    key_generates_per_minute: int = Field(description="Of them, makeovers, prompts and retries; 0 is no limit.")
+    address_requests_per_minute: int = Field(description="Without a key, by one address; 0 is no limit.")
+    key_tasks_waiting: int = Field(description="Tasks of one key that may wait for a place; 0 is no limit.")
 
 
 class Info(Wire):
@@ -243,5 +277,6 @@ class Info(Wire):
     env: Literal["development", "production"]
     device: str = Field(description="What the classifier runs on.", examples=["cpu", "cuda:0 NVIDIA L4"])
     model: ModelCard
+    drawing: DrawingModel | None = None
     providers: dict[str, Provider]
     limits: Limits

@@ -13,12 +13,16 @@ from deskterior.callback_messages import no_code
 from deskterior.callbacks import CallbackSender
 from deskterior.config import Settings, SettingsError
 from deskterior.errors import NotFound, PhotoUnreachable
+from deskterior.gateway.gateway import Gateway
 from deskterior.jobs.database import Database
 from deskterior.makeover.makeovers import Makeovers, Outfit
 from deskterior.makeover.prompts import Prompts
 from deskterior.photos import Photos
+from deskterior.providers.custom import OwnModel
 from deskterior.providers.selection import Providers, providers
 from deskterior.storage import Storage
+from runners.drawing import DrawingClient
+from runners.drawing_placement import connect_drawing
 from runners.placement import DeskClient, connect_desk_classifier
 
 
@@ -27,10 +31,12 @@ class Services:
     """Everything that answers a request, made by `open` in the order in which one needs the other."""
 
     settings: Settings
+    gateway: Gateway
     storage: Storage
     photos: Photos
     desk: DeskClient
     providers: Providers
+    drawing: DrawingClient
     makeovers: Makeovers
     opened: AsyncExitStack
 
@@ -42,6 +48,7 @@ class Services:
             SettingsError: naming the one that cannot be used.
         """
         async with AsyncExitStack() as opened:
+            opened.push_async_callback(Gateway.open(settings).aclose)
             opened.push_async_callback(storage.build(settings).aclose)
             opened.push_async_callback(Photos(settings).aclose)
             opened.push_async_callback(providers(settings, Prompts.load()).aclose)
@@ -55,6 +62,8 @@ class Services:
     @classmethod
     async def open(cls, settings: Settings) -> Self:
         async with AsyncExitStack() as opened:
+            gateway = Gateway.open(settings)
+            opened.push_async_callback(gateway.aclose)
             store = storage.build(settings)
             opened.push_async_callback(store.aclose)
 
@@ -71,6 +80,8 @@ class Services:
             opened.push_async_callback(photos.aclose)
             desk = await connect_desk_classifier(settings)
             opened.push_async_callback(desk.aclose)
+            drawing = await connect_drawing(settings)
+            opened.push_async_callback(drawing.aclose)
             prompts = Prompts.load()
             outside = providers(settings, prompts)
             opened.push_async_callback(outside.aclose)
@@ -88,12 +99,13 @@ class Services:
                 search=outside.search,
                 sender=sender,
                 prompts=prompts,
+                own_model=OwnModel(drawing),
                 own_code=outside.catalogue.product_code if outside.catalogue else no_code,
             )
             makeovers = Makeovers(settings, database, outfit)
             opened.push_async_callback(makeovers.close)
             await makeovers.launch()
-            return cls(settings, store, photos, desk, outside, makeovers, opened.pop_all())
+            return cls(settings, gateway, store, photos, desk, outside, drawing, makeovers, opened.pop_all())
         raise AssertionError("an exit stack swallows nothing")
 
     async def aclose(self) -> None:

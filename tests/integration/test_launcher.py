@@ -100,6 +100,16 @@ def test_a_child_that_never_answers_is_stopped() -> None:
     assert child.pid is None
 
 
+def test_a_child_that_nobody_waits_for_is_started_again_until_it_stays(tmp_path: Path) -> None:
+    told = tmp_path / "starts"
+    code = f"import pathlib, sys; pathlib.Path({str(told)!r}).open('a').write('x'); sys.exit(1)"
+    child = Child("stubborn", python(code), "http://127.0.0.1:1/", awaited=False).start()
+    while not (told.exists() and len(told.read_text()) >= 2):
+        time.sleep(0.02)
+    child.stop()
+    assert child.pid is None
+
+
 def test_a_child_deaf_to_sigterm_is_killed_with_all_it_started(tmp_path: Path) -> None:
     told = tmp_path / "pids"
     code = (

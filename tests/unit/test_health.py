@@ -15,6 +15,7 @@ from deskterior.errors import DeskteriorError, Overloaded, RunnerFailed
 from deskterior.front import Front
 from deskterior.jobs.database import DatabaseAway
 from deskterior.routers import healthcheck
+from tests.gateways import anybody
 
 
 async def fine() -> str:
@@ -29,11 +30,15 @@ def failing(error: Exception) -> Callable[[], Awaitable[str]]:
 
 
 async def health(
-    desk: Callable[[], Awaitable[str]] = fine, jobs: Callable[[], Awaitable[str]] = fine
+    desk: Callable[[], Awaitable[str]] = fine,
+    jobs: Callable[[], Awaitable[str]] = fine,
+    drawing: Callable[[], Awaitable[str]] = fine,
 ) -> httpx.Response:
     app = create_app()
-    app.state.services = SimpleNamespace(desk=SimpleNamespace(check=desk), makeovers=SimpleNamespace(check=jobs))
-    front = Front(app, api=app, body_max_bytes=1024, max_concurrency=1)
+    app.state.services = SimpleNamespace(
+        desk=SimpleNamespace(check=desk), makeovers=SimpleNamespace(check=jobs), drawing=SimpleNamespace(check=drawing)
+    )
+    front = Front(app, api=app, enter=anybody, body_max_bytes=1024, max_concurrency=1)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(front), base_url="http://test") as http:
         return await http.get("/health")
 
@@ -41,7 +46,7 @@ async def health(
 async def test_all_well_is_healthy() -> None:
     answer = await health()
     assert answer.status_code == 200
-    checks = {"desk_classifier": "ok", "gpu": "none", "job_store": "ok"}
+    checks = {"desk_classifier": "ok", "gpu": "none", "job_store": "ok", "drawing_model": "ok"}
     assert answer.json() == {"status": "healthy", "checks": checks}
 
 
@@ -54,7 +59,7 @@ async def test_a_model_that_fails_is_unhealthy_and_named(error: Exception, said:
     assert answer.status_code == 503
     assert answer.headers["content-type"] == "application/json"
     assert answer.json()["status"] == "unhealthy"
-    assert answer.json()["checks"] == {"desk_classifier": said, "gpu": "none", "job_store": "ok"}
+    assert answer.json()["checks"] == {"desk_classifier": said, "gpu": "none", "job_store": "ok", "drawing_model": "ok"}
 
 
 @pytest.mark.parametrize(
@@ -106,3 +111,24 @@ async def test_a_gpu_that_answers_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lambda _: None)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetName", lambda _: "NVIDIA L4")
     assert (await health()).json()["checks"]["gpu"] == "NVIDIA L4"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(RunnerFailed("It lost its GPU"), "It lost its GPU"), (Overloaded("It restarts"), "It restarts")],
+)
+async def test_a_drawing_model_that_is_away_is_told_of_and_takes_no_machine_away(error: Exception, said: str) -> None:
+    answer = await health(drawing=failing(error))
+    assert answer.status_code == 200
+    assert answer.json()["checks"]["drawing_model"] == said
+
+
+async def test_a_drawing_model_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hang() -> str:
+        await asyncio.Event().wait()
+        return "never"
+
+    monkeypatch.setattr(healthcheck, "DRAWING_TIMEOUT_S", 0.01)
+    answer = await health(drawing=hang)
+    assert answer.status_code == 200
+    assert answer.json()["checks"]["drawing_model"] == "no answer yet"

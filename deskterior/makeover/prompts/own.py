@@ -61,7 +61,7 @@ def tokens(text: str) -> int:
 
 def _tokens(piece: str) -> int:
     # Most English words are one token, longer ones are put together; what is not ASCII goes by its bytes.
-    return -(-len(piece) // _WORD_LETTERS) if piece.isascii() else len(piece.encode())
+    return -(-len(piece) // _WORD_LETTERS) if piece.isascii() else len(piece.encode("utf-8", "replace"))
 
 
 def _is_english(text: str) -> bool:
