@@ -20,7 +20,7 @@ FUZZ_S ?= 600
 export PYTHONPATH := $(CURDIR)
 export BENTOML_DO_NOT_TRACK := true
 
-.PHONY: setup demo serve check check-deploy test train tiny-model lora bench build lock docs fuzz java clean
+.PHONY: browser setup demo serve check check-deploy test train tiny-model lora bench build lock docs fuzz java clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/uv:
@@ -70,7 +70,7 @@ check: $(VENV)/.dev
 check-deploy: $(VENV)/.dev
 	@$(BIN)/pytest -q tests/unit/test_deploy_*.py
 
-test: check java
+test: check java browser
 	@$(BIN)/pytest $(PYTEST)
 
 # A JDK, Spring and Jackson for the test with a Java client: Debian's packages. Without root that one test is skipped.
@@ -85,6 +85,14 @@ java:
 
 fuzz: $(VENV)/.dev
 	@$(BIN)/python -m fuzz --seconds $(FUZZ_S) $(FUZZ)
+
+# Chromium, to see that the pages work under their strict policies. Without root those tests are skipped.
+browser:
+	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "== a browser to test with"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium >/dev/null; \
+	else echo "== no browser here: the tests with one are skipped (to install it: run 'make browser' as root)"; fi
 
 train: $(VENV)/.dev
 	@$(BIN)/python -m training train --data $(DATA)
@@ -112,6 +120,8 @@ lock: | $(BIN)/uv
 	  --no-emit-index-url --no-emit-find-links --no-header -c requirements.txt --no-annotate -o requirements-serve.txt
 	@$(UV) pip compile -q pyproject.toml --extra gpu --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-header -c requirements.txt --no-annotate -o requirements-gpu.txt
+	@printf 'cyclonedx-python-lib\nuv\n' | $(UV) pip compile -q - --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-header -c requirements.txt --no-annotate -o requirements-image.txt
 
 docs: $(VENV)/.dev
 	@$(BIN)/python -m deskterior.settings_table > docs/settings.md

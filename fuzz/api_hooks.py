@@ -1,0 +1,60 @@
+"""What `fuzz.api` teaches Schemathesis of this API: photos that exist, and what every error must look like."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import json
+import os
+from collections import Counter
+from typing import Any
+
+import schemathesis
+from schemathesis import Case, CheckContext, HookContext, Response
+
+from deskterior import errors
+
+PHOTO = os.environ.get("FUZZ_PHOTO", "")
+"""Address of a photo of a desk."""
+_counter = itertools.count()
+_answers: Counter[str] = Counter()
+atexit.register(lambda: print("fuzz.api: answers:", ", ".join(f"{n} x {kind}" for kind, n in _answers.most_common())))
+
+
+def _slugs(kind: type[errors.DeskteriorError]) -> set[str]:
+    return {kind.slug}.union(*(_slugs(each) for each in kind.__subclasses__()))
+
+
+@schemathesis.hook
+def map_body(context: HookContext, body: Any) -> Any:  # noqa: ARG001 - Schemathesis' form
+    """Every other photo is one that can be fetched: behind the refusal of made-up addresses is the most to find."""
+    for name in ("image_url", "initial_image_url"):
+        if PHOTO and isinstance(body, dict) and isinstance(body.get(name), str) and body[name] and next(_counter) % 2:
+            return {**body, name: PHOTO}
+    return body
+
+
+@schemathesis.check
+def every_error_is_a_named_problem(
+    ctx: CheckContext,  # noqa: ARG001
+    response: Response,
+    case: Case[Any],
+) -> None:
+    """RFC 9457, of one of our own kinds; a crash is none, though it has the shape."""
+    _answers[f"{case.method} {response.status_code}"] += 1
+    assert response.headers.get("x-request-id"), "no X-Request-ID"
+    if response.status_code < 400 or (response.status_code == 503 and "/health" in case.path):
+        return
+    kind = response.headers.get("content-type", [""])[0]
+    assert kind == "application/problem+json", f"an error as {kind}"
+    if case.method == "HEAD":
+        return
+    problem = json.loads(response.content)
+    slug = str(problem["type"]).removeprefix("/problems/")
+    known = _slugs(errors.DeskteriorError) | {"request-timeout", "request-cut-off", "answer-timeout"}
+    assert slug in known, f"a problem that errors.py does not name: {slug}"
+    assert slug != errors.InternalError.slug, "a crash"
+    assert problem["status"] == response.status_code
+    assert problem["request_id"] in response.headers["x-request-id"]
+    if slug in {errors.RateLimited.slug, errors.Overloaded.slug}:
+        assert response.headers.get("retry-after"), f"{slug} without Retry-After"
