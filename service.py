@@ -12,8 +12,11 @@ import bentoml
 
 from deskterior import telemetry
 from deskterior.app import create_app
+from deskterior.browsers import Browsers
 from deskterior.config import SettingsError, settings
-from deskterior.front import Front
+from deskterior.front import Front, Scope
+from deskterior.gateway.caller import Entry
+from deskterior.gateway.limits_http import bound_connections
 from deskterior.makeover.makeovers import NOBODY
 from deskterior.routers.classify import look
 from deskterior.routers.generate import make
@@ -26,7 +29,16 @@ try:
     SETTINGS = settings()
 except SettingsError as error:
     raise SystemExit(f"Deskterior does not start. {error}") from None
-API = create_app()
+bound_connections(SETTINGS.header_max_bytes, SETTINGS.header_timeout_s)
+API = create_app(SETTINGS.access)
+
+
+async def enter(scope: Scope) -> Entry:
+    """Ask the gateway; it is opened with the rest."""
+    services: Services = API.state.services
+    return await services.gateway.enter(scope)
+
+
 ANSWER_WITHIN_S = max(SETTINGS.wait_max_s, 300) + 30
 """Every wait has an end of its own before this one."""
 
@@ -87,8 +99,12 @@ class Deskterior:
 
 
 Deskterior.add_asgi_middleware(
+    Browsers, cors_origins=SETTINGS.cors_origins, https=SETTINGS.public_base_url.startswith("https://")
+)
+Deskterior.add_asgi_middleware(
     Front,
     api=API,
+    enter=enter,
     body_max_bytes=SETTINGS.body_max_bytes,
     max_concurrency=SETTINGS.max_concurrency,
     answer_within_s=ANSWER_WITHIN_S,

@@ -14,6 +14,8 @@ from starlette.exceptions import HTTPException
 from deskterior import version
 from deskterior.docs_page import serve_docs
 from deskterior.errors import DeskteriorError, Invalid, ServerError
+from deskterior.gateway.access import Access
+from deskterior.gateway.documented import document
 from deskterior.problems import of_status, problem_response
 from deskterior.routers import classify, files, generate, healthcheck, info, tasks, uploads
 from deskterior.schemas import Problem
@@ -28,8 +30,11 @@ Every path also answers under the prefix `/app/routers`. Every error is an RFC 9
 """
 
 
-def create_app() -> FastAPI:
-    """The application. Whoever runs it sets `app.state.services` before the first request."""
+def create_app(access: Access | None = None) -> FastAPI:
+    """The application. Whoever runs it sets `app.state.services` before the first request.
+
+    `access` is what the document says of keys; the gateway holds to it, before a request comes here.
+    """
     app = FastAPI(
         title="Deskterior",
         version=version(),
@@ -49,7 +54,7 @@ def create_app() -> FastAPI:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_api_route("/", lambda: RedirectResponse("docs"), include_in_schema=False)
-    _document_truly(app)
+    _document_truly(app, access or Access())
     serve_docs(app)
     return app
 
@@ -102,7 +107,7 @@ def _field(where: tuple[int | str, ...]) -> str:
     return ".".join(parts[1:]) or ".".join(parts)
 
 
-def _document_truly(app: FastAPI) -> None:
+def _document_truly(app: FastAPI, access: Access) -> None:
     """Say in the OpenAPI document what is true, where FastAPI does not.
 
     Problems have their own media type, and 422 is one of them; the 503 of the health check is none. What HEAD answers
@@ -130,6 +135,7 @@ def _document_truly(app: FastAPI) -> None:
             if "example" in component:
                 component["examples"] = [component.pop("example")]
         schema["paths"] |= {path: _bentoml_path(path, summary) for path, summary in _BENTOML.items()}
+        document(schema, access)
         app.openapi_schema = schema
         return schema
 

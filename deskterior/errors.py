@@ -36,6 +36,8 @@ class DeskteriorError(Exception):
     status: ClassVar[int] = 500
     slug: ClassVar[str] = "internal"
     title: ClassVar[str] = "Something failed inside the service"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """What the answer says besides."""
 
     def __init__(self, detail: str = "", *, retry_after: float | None = None, internal: str = "") -> None:
         self.detail = detail or self.title

@@ -1,7 +1,7 @@
 """The outermost layer of the HTTP surface, before any route: what must hold for every path.
 
 Spellings of a path, request ids, limits of size and time, early refusal under overload, and one shape for every error,
-also those of BentoML's own paths. What a path does is the routers' business.
+also those of BentoML's own paths. Who may come in is the gateway's business, what a path does the routers'.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from deskterior.errors import (
     Overloaded,
     ServerError,
 )
+from deskterior.gateway.caller import Entry
+from deskterior.gateway.limits_json import check_json
 from deskterior.problems import of_status, problem_response
 
 Message = MutableMapping[str, Any]
@@ -32,6 +34,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Enter = Callable[[Scope], Awaitable[Entry]]
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +65,7 @@ class Front:
     """ASGI middleware around BentoML's application that sends all but BentoML's own paths to `api`.
 
     Args:
+        enter: asked before a body is read; raises where the caller may not come in (`Gateway.enter`).
         body_max_bytes: of a request, uploads excepted.
         max_concurrency: requests of each kind (see `_kind`) answered at once.
         answer_within_s: time for an answer to begin, if it is limited. BentoML's own limit must be longer: it answers
@@ -72,12 +76,14 @@ class Front:
         self,
         app: ASGIApp,
         api: ASGIApp,
+        enter: Enter,
         body_max_bytes: int,
         max_concurrency: int,
         answer_within_s: float | None = None,
     ) -> None:
         self._bentoml = app
         self._api = api
+        self._enter = enter
         self._body_max_bytes = body_max_bytes
         self._max_concurrency = max_concurrency
         self._answer_within_s = answer_within_s
@@ -115,15 +121,18 @@ class Front:
 
     async def _answer(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         path = scope["path"]
+        kind = _kind(path)
+        if path not in BENTOML_PATHS:
+            self._refuse_overload(kind)
+        entry = await self._enter(scope)
+        answer.headers.extend(entry.headers)
         if path in BENTOML_PATHS:
             await self._bentoml(scope, receive, answer.send)
             return
-        kind = _kind(path)
-        self._refuse_overload(kind)
         if kind != "transfer":  # an upload streams its body, with a limit of its own
             receive = await self._read_body(scope, receive)
             self._refuse_overload(kind)  # only now is there work: whoever drips a body takes nobody's place
-        scope["state"] = {**scope.get("state", {}), "request_id": answer.request_id}
+        scope["state"] = {**scope.get("state", {}), "request_id": answer.request_id, "caller": entry.caller}
         self._in_flight[kind] += 1
         try:
             await self._api(scope, receive, answer.send)
@@ -157,6 +166,8 @@ class Front:
                         raise BodyTooLarge(too_large)
         except TimeoutError:
             raise RequestTimeout(f"The body did not arrive within {BODY_TIMEOUT_S:.0f} s") from None
+        if "json" in (_header(scope, b"content-type") or "").lower():
+            check_json(bytes(body))
         first: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
         async def again() -> Message:
@@ -166,12 +177,13 @@ class Front:
 
 
 class _Answer:
-    """The way back: adds the request id, and turns an error of any other shape into a problem."""
+    """The way back: adds `headers`, the request id among them, and turns an error of any other shape into a problem."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.status = 0
         self.deadline = asyncio.timeout(None)
         self.request_id = telemetry.request_id(_header(scope, b"x-request-id"))
+        self.headers = [(b"x-request-id", self.request_id.encode())]
         self._send = send
         self._head = scope["method"] == "HEAD"
         self._told = False  # a problem
@@ -186,7 +198,7 @@ class _Answer:
                 return
             self.deadline.reschedule(None)  # it begins, and may go on: a stream of events, a picture
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", []), (b"x-request-id", self.request_id.encode())]
+            message["headers"] = [*message.get("headers", []), *self.headers]
         elif self._told:
             return
         await self._send(message)
@@ -199,7 +211,7 @@ class _Answer:
             raise ConnectionAbortedError("the answer had begun when the request failed")
         head, body = problem_response(error, self.request_id)
         self.status, self._told = error.status, True
-        fields = [*head, *headers, (b"x-request-id", self.request_id.encode())]
+        fields = [*head, *headers, *self.headers]
         await self._send({"type": "http.response.start", "status": self.status, "headers": fields})
         await self._send({"type": "http.response.body", "body": b"" if self._head else body})
 

@@ -21,6 +21,7 @@ def problem_response(error: DeskteriorError, request_id: str | None) -> tuple[li
     """Headers and body of an RFC 9457 answer."""
     body = json.dumps(error.problem(request_id), ensure_ascii=False).encode("utf-8", "replace")
     headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
+    headers.extend(error.headers)
     if error.retry_after is not None:
         headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after))).encode()))
     return headers, body

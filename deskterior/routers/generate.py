@@ -14,11 +14,13 @@ from fastapi.responses import JSONResponse
 
 from deskterior.config import Settings
 from deskterior.errors import DeskteriorError, InternalError, TaskCancelled, TaskNotFinished
+from deskterior.gateway.caller import caller_of
+from deskterior.gateway.limits import allowance
 from deskterior.makeover.makeovers import Kind
 from deskterior.makeover.register import Origin
 from deskterior.routers.files import remember_base
 from deskterior.schemas import Description, GenerateRequest, Problem, PromptResponse, Task
-from deskterior.services import Services, services
+from deskterior.services import Services, services, services_of
 from deskterior.storage import request_base
 
 router = APIRouter(tags=["generate"], dependencies=[Depends(remember_base)])
@@ -80,10 +82,10 @@ To = Annotated[Services, Depends(services)]
 
 
 @router.post("/v1/prompt", summary="Tell how to make a desk over, without drawing it")
-async def prompt(body: GenerateRequest, to: To) -> Description:
+async def prompt(body: GenerateRequest, request: Request, to: To) -> Description:
     """Ask the vision model for a prompt, keywords to shop for, tags and a mood."""
     to.providers.check(drawing=False)
-    return await to.makeovers.suggest(body)
+    return await to.makeovers.suggest(body, origin(request, None))
 
 
 @router.post("/v1/generate", summary="Make a desk over", response_model=PromptResponse, responses=_ANSWERS)
@@ -146,12 +148,13 @@ async def make(body: GenerateRequest, kind: Kind, to: Services) -> PromptRespons
 
 
 def origin(request: Request, idempotency_key: str | None) -> Origin:
-    """Who asks, for the register. The owner is the API key's name, which the security layer leaves in the state."""
+    """Who asks, for the register."""
     return Origin(
-        owner=getattr(request.state, "owner", ""),
+        owner=(by := caller_of(request)).name,
         idempotency_key=idempotency_key,
         request_id=getattr(request.state, "request_id", None),
         link_base=request_base.get(),
+        allowance=allowance(by, services_of(request).settings),
     )
 
 

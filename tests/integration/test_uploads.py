@@ -21,6 +21,7 @@ from deskterior.problems import problem_response
 from deskterior.routers import files, uploads
 from deskterior.storage import Links, LocalStorage, build
 from deskterior.storage.keys import new_key
+from tests.gateways import anybody
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4000
 
@@ -63,7 +64,7 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     api.include_router(files.router)
     api.add_exception_handler(DeskteriorError, problem)
     api.state.services = SimpleNamespace(settings=settings, storage=store)
-    app = Front(api, api, body_max_bytes=1024, max_concurrency=50)
+    app = Front(api, api, anybody, body_max_bytes=1024, max_concurrency=50)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, StreamingRespon
 from starlette.routing import Route
 
 from deskterior.front import Front, _Answer
+from tests.gateways import anybody
 
 Receive = Callable[[], Awaitable[dict[str, object]]]
 
@@ -83,7 +84,7 @@ def client(front: Front) -> httpx.AsyncClient:
 
 @pytest.fixture
 async def http() -> AsyncIterator[httpx.AsyncClient]:
-    async with client(Front(bentoml(), api=inner(), body_max_bytes=1024, max_concurrency=8)) as made:
+    async with client(Front(bentoml(), api=inner(), enter=anybody, body_max_bytes=1024, max_concurrency=8)) as made:
         yield made
 
 
@@ -164,7 +165,7 @@ async def test_a_large_body_is_refused_while_it_streams(http: httpx.AsyncClient)
 
 async def test_beyond_the_limit_requests_are_refused_at_once_and_health_still_answers() -> None:
     hold = Hold()
-    async with client(Front(bentoml(), api=inner(hold), body_max_bytes=1024, max_concurrency=2)) as http:
+    async with client(Front(bentoml(), api=inner(hold), enter=anybody, body_max_bytes=1024, max_concurrency=2)) as http:
         held = [asyncio.create_task(http.get("/hold")) for _ in range(2)]
         await hold.entered.acquire()
         await hold.entered.acquire()
@@ -180,7 +181,7 @@ async def test_beyond_the_limit_requests_are_refused_at_once_and_health_still_an
 @pytest.mark.parametrize(("held", "others"), [("/v1/hold", ["/echo"]), ("/1/events", ["/echo", "/v1/generate"])])
 async def test_those_who_wait_or_watch_never_keep_out_others(held: str, others: list[str]) -> None:
     hold = Hold()
-    async with client(Front(bentoml(), api=inner(hold), body_max_bytes=1024, max_concurrency=1)) as http:
+    async with client(Front(bentoml(), api=inner(hold), enter=anybody, body_max_bytes=1024, max_concurrency=1)) as http:
         waiting = asyncio.create_task(http.get(held))
         await hold.entered.acquire()
         assert is_problem(await http.get(held), 503, "overloaded")
@@ -203,7 +204,7 @@ async def test_a_body_that_drips_takes_nobodys_place() -> None:
         chunk = await anext(chunks, None)
         return {"type": "http.request", "body": chunk or b"", "more_body": chunk is not None}
 
-    chunks, front = drip(), Front(bentoml(), api=inner(), body_max_bytes=1024, max_concurrency=1)
+    chunks, front = drip(), Front(bentoml(), api=inner(), enter=anybody, body_max_bytes=1024, max_concurrency=1)
     slow = asyncio.create_task(ask(front, "POST", "/echo", receive))
     await dripping.wait()
     async with client(front) as http:
@@ -222,14 +223,16 @@ async def test_a_body_that_was_cut_off_is_no_request() -> None:
         return messages.pop()
 
     start, body = await ask(
-        Front(bentoml(), api=inner(), body_max_bytes=9, max_concurrency=9), "POST", "/echo", receive
+        Front(bentoml(), api=inner(), enter=anybody, body_max_bytes=9, max_concurrency=9), "POST", "/echo", receive
     )
     assert start["status"] == 400
     assert b"request-cut-off" in body["body"]  # type: ignore[operator]
 
 
 async def test_an_answer_that_does_not_begin_in_time_is_a_problem() -> None:
-    front = Front(bentoml(), api=inner(Hold()), body_max_bytes=1024, max_concurrency=9, answer_within_s=0.01)
+    front = Front(
+        bentoml(), api=inner(Hold()), enter=anybody, body_max_bytes=1024, max_concurrency=9, answer_within_s=0.01
+    )
     async with client(front) as http:
         assert is_problem(await http.get("/hold"), 504, "answer-timeout")
 
@@ -251,7 +254,7 @@ async def test_a_packed_body_is_refused_by_name(http: httpx.AsyncClient) -> None
 
 
 async def test_a_crash_is_told_once_and_does_not_end_the_connection() -> None:
-    sent = await ask(Front(bentoml(), api=inner(), body_max_bytes=9, max_concurrency=9), "GET", "/crash")
+    sent = await ask(Front(bentoml(), api=inner(), enter=anybody, body_max_bytes=9, max_concurrency=9), "GET", "/crash")
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
 
 
@@ -265,7 +268,7 @@ async def test_a_websocket_is_refused_in_the_one_shape() -> None:
         sent.append(message)
 
     scope = {"type": "websocket", "path": "/classify", "headers": [], "extensions": {"websocket.http.response": {}}}
-    front = Front(bentoml(), api=inner(), body_max_bytes=9, max_concurrency=9)
+    front = Front(bentoml(), api=inner(), enter=anybody, body_max_bytes=9, max_concurrency=9)
     await front(scope, receive, send)  # type: ignore[arg-type]
     start, body = sent
     assert start["status"] == 404
@@ -306,6 +309,6 @@ async def test_an_answer_that_breaks_half_way_is_cut_off_not_ended() -> None:
 
     scope = {"type": "http", "method": "GET", "path": "/half", "raw_path": b"/half", "headers": [], "query_string": b""}
     with pytest.raises(ConnectionAbortedError):
-        await Front(bentoml(), api=inner(), body_max_bytes=9, max_concurrency=9)(scope, receive, send)  # type: ignore[arg-type]
+        await Front(bentoml(), api=inner(), enter=anybody, body_max_bytes=9, max_concurrency=9)(scope, receive, send)  # type: ignore[arg-type]
     assert sent[-1].get("more_body") is True
     assert json.dumps([m["type"] for m in sent]).count("start") == 1

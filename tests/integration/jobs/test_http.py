@@ -16,10 +16,12 @@ import uvicorn
 from deskterior.app import create_app
 from deskterior.config import Settings
 from deskterior.errors import ProviderFailed, ProviderRefused, ProviderTimeout
+from deskterior.front import Front
 from deskterior.jobs.database import Database
 from deskterior.makeover.makeovers import Makeovers
 from deskterior.schemas import Task
 from deskterior.services import Services
+from tests.gateways import anybody
 from tests.integration.jobs.house import House, open_house
 from tests.integration.jobs.process import Orders, processes, run
 from tests.integration.jobs.stand_ins import DESK, Faults, Ledger, make_outfit, make_settings, until
@@ -60,7 +62,8 @@ async def one_site(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Si
         app = create_app()
         settings = Settings.model_validate({"wait_default_s": 20, "wait_max_s": 20})
         app.state.services = cast(Services, FewServices(settings, house.makeovers, NothingToConfigure()))
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
+        front = Front(app, api=app, enter=anybody, body_max_bytes=64 * 1024, max_concurrency=64)
+        server = uvicorn.Server(uvicorn.Config(front, port=0, log_config=None, lifespan="off"))
         serving = asyncio.create_task(server.serve())
         await until(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
