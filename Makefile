@@ -86,12 +86,12 @@ java:
 fuzz: $(VENV)/.dev
 	@$(BIN)/python -m fuzz --seconds $(FUZZ_S) $(FUZZ)
 
-# Chromium, to see that the pages work under their strict policies. Without root those tests are skipped.
+# Chromium and Korean letters, to see that the pages work under their strict policies. Without root those tests are skipped.
 browser:
 	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo "== a browser to test with"; \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium >/dev/null; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium fonts-nanum >/dev/null; \
 	else echo "== no browser here: the tests with one are skipped (to install it: run 'make browser' as root)"; fi
 
 train: $(VENV)/.dev
