@@ -189,7 +189,7 @@ def _runners(serving: Serving) -> list[psutil.Process]:
 async def test_an_api_stopped_with_40_requests_in_flight_answers_all_40(
     slow: Path, serve: Callable[..., Serving], how: signal.Signals
 ) -> None:
-    api = serve("tests.integration.runner_api:Api", RUNNERS="process", DESK_RUNNER="", DESK_MODEL_DIR=str(slow))
+    api = serve("tests.integration.runner_api:Api", DESK_RUNNER="process", DESK_MODEL_DIR=str(slow))
     await api.ready()
     (beside,) = _runners(api)
     async with httpx.AsyncClient(trust_env=False, base_url=api.url, timeout=60) as client:
@@ -206,7 +206,7 @@ async def test_an_api_stopped_with_40_requests_in_flight_answers_all_40(
 
 
 async def test_a_killed_api_takes_its_runner_along(tiny: Path, serve: Callable[..., Serving]) -> None:
-    api = serve("tests.integration.runner_api:Api", RUNNERS="process", DESK_RUNNER="", DESK_MODEL_DIR=str(tiny))
+    api = serve("tests.integration.runner_api:Api", DESK_RUNNER="process", DESK_MODEL_DIR=str(tiny))
     await api.ready()
     (beside,) = _runners(api)
     api.process.kill()
@@ -214,7 +214,7 @@ async def test_a_killed_api_takes_its_runner_along(tiny: Path, serve: Callable[.
 
 
 async def test_workers_share_one_runner_that_comes_back_when_killed(tiny: Path, serve: Callable[..., Serving]) -> None:
-    api = serve("tests.integration.runner_api:Api", RUNNERS="process", DESK_RUNNER="", DESK_MODEL_DIR=str(tiny))
+    api = serve("tests.integration.runner_api:Api", DESK_RUNNER="process", DESK_MODEL_DIR=str(tiny))
     await api.ready()
     (beside,) = _runners(api)
     seen: dict[int, str] = {}
@@ -231,7 +231,7 @@ async def test_workers_share_one_runner_that_comes_back_when_killed(tiny: Path, 
 
 
 async def test_an_api_whose_runner_cannot_start_does_not_start(tmp_path: Path, serve: Callable[..., Serving]) -> None:
-    api = serve("tests.integration.runner_api:Api", RUNNERS="process", DESK_RUNNER="", DESK_MODEL_DIR=str(tmp_path))
+    api = serve("tests.integration.runner_api:Api", DESK_RUNNER="process", DESK_MODEL_DIR=str(tmp_path))
     assert await asyncio.to_thread(api.process.wait, 90) != 0
     assert "model.json" in api.log.read_text()
 
