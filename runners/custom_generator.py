@@ -8,6 +8,8 @@ no clients and no limits, only `RUNNER_TOKEN`, which every request must carry wh
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -50,7 +52,8 @@ class CustomGenerator:
     def __init__(self) -> None:
         from runners.drawing_engine import LocalDrawing
 
-        self.drawing = LocalDrawing(settings())
+        # Whoever started this process starts it again; what waits is told to come back.
+        self.drawing = LocalDrawing(settings(), on_lost=lambda: os.kill(os.getpid(), signal.SIGTERM))
         _SERVED.append(self.drawing)
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]

@@ -70,9 +70,13 @@ class LocalDrawing:
 
     It may be made on any thread, and loads nothing until it is first asked for something or told to `start`. Requests
     wait while the model loads, and what is not installed at start may be put there later.
+
+    `on_lost` is called once when the GPU has failed in a way that only a new process gets over.
     """
 
-    def __init__(self, settings: Settings, *, poll_s: float = POLL_S) -> None:
+    def __init__(
+        self, settings: Settings, *, poll_s: float = POLL_S, on_lost: Callable[[], None] = lambda: None
+    ) -> None:
         self.queue = DrawQueue(settings.drawing_max_queue)
         self._folder = ModelFolder(settings.custom_model_dir)
         self._max_pixels = settings.photo_max_pixels
@@ -88,6 +92,7 @@ class LocalDrawing:
         self._reading: asyncio.Task[dict[str, str]] | None = None
         self._closed = False
         self._lost = ""
+        self._on_lost = on_lost
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
@@ -208,8 +213,9 @@ class LocalDrawing:
                 elif not job.gone:
                     job.answer.set_result(drawn)
             return
-        if isinstance(outcome, DeviceLost):
+        if isinstance(outcome, DeviceLost) and not self._lost:
             self._lost = outcome.detail
+            self._on_lost()
         if len(batch) == 1 or isinstance(outcome, DeviceLost):
             log.error("drawing_model.failed", why=outcome.detail, internal=outcome.internal or None)
             for job in batch:

@@ -61,8 +61,8 @@ class Checkpoints:
         return (models / f".{name}").rename(models / name)
 
 
-def engine(models: Path, **more: Any) -> LocalDrawing:
-    return LocalDrawing(Settings(_env_file=None, custom_model_dir=models, **more), poll_s=0.01)
+def engine(models: Path, on_lost: Callable[[], None] = lambda: None, **more: Any) -> LocalDrawing:
+    return LocalDrawing(Settings(_env_file=None, custom_model_dir=models, **more), poll_s=0.01, on_lost=on_lost)
 
 
 def photo(width: int = 48, height: int = 32, seed: int = 0, form: str = "PNG", **more: Any) -> bytes:

@@ -143,22 +143,23 @@ def write_flux(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
-def write_lora(path: Path, checkpoint: Path, *, seed: int = 1, strength: float = 2.0) -> Path:
-    """A LoRA adapter for the UNet of `checkpoint`, strong enough to be seen. Returns `path`."""
+def write_lora(path: Path, checkpoint: Path, *, seed: int = 1, alpha: int = 4) -> Path:
+    """A LoRA of rank 4 for the UNet of `checkpoint`, strong enough to be seen. Returns `path`."""
     prepare()
     import torch
-    from diffusers import UNet2DConditionModel
-    from safetensors.torch import save_file
+    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+    from peft import LoraConfig, get_peft_model_state_dict
 
     torch.manual_seed(seed)
     unet: Any = UNet2DConditionModel.from_pretrained(checkpoint / "unet")
-    weights = {}
-    for name, module in unet.named_modules():
-        if name.endswith(("to_q", "to_k", "to_v", "to_out.0")):
-            weights[f"unet.{name}.lora_A.weight"] = torch.randn(4, module.in_features) * strength
-            weights[f"unet.{name}.lora_B.weight"] = torch.randn(module.out_features, 4) * strength
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(weights, path)
+    unet.add_adapter(LoraConfig(r=4, lora_alpha=alpha, target_modules=["to_q", "to_k", "to_v", "to_out.0"]))
+    weights = {name: 2 * torch.randn_like(weight) for name, weight in get_peft_model_state_dict(unet).items()}
+    StableDiffusionPipeline.save_lora_weights(
+        path.parent,
+        unet_lora_layers=weights,
+        unet_lora_adapter_metadata=unet.peft_config["default"].to_dict(),
+        weight_name=path.name,
+    )
     return path
 
 

@@ -158,7 +158,7 @@ def _config(folder: Path, name: str) -> dict[str, Any]:
     if not part.is_dir():
         raise VersionUnusable(f"The folder {name}/ is missing, which {INDEX} names: copy it again")
     try:
-        for path in sorted(part.glob("*.safetensors.index.json")):
+        for path in sorted(part.glob("*.safetensors.index*.json")):
             for shard in set(_json(folder, path)["weight_map"].values()):
                 if Path(shard).name != shard or not (part / shard).is_file():
                     raise VersionUnusable(f"{name}/{shard:.120} is missing: copy it again")

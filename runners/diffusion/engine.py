@@ -37,6 +37,10 @@ class OutOfMemory(RunnerFailed):
     """The device has not enough memory for this batch. What it had taken is free again."""
 
 
+class Withheld(RunnerFailed):
+    """The model's own safety checker would not show this picture."""
+
+
 class NoRoom(VersionUnusable):
     """There was not enough memory to load a version; with less in it, there may be."""
 
@@ -269,7 +273,7 @@ class DrawingModel:
                 if adapter not in tried:
                     tried.add(adapter)
                     (drawn,) = self.draw(concept, [Item(picture, "a desk", 0)])
-                    if isinstance(drawn, RunnerFailed):
+                    if isinstance(drawn, RunnerFailed) and not isinstance(drawn, Withheld):
                         raise drawn
         finally:
             self.recipes = recipes
@@ -357,7 +361,7 @@ def _hurried(recipes: recipe.Recipes, side: int) -> recipe.Recipes:
 
 def _picture(item: Item, image: NDArray[Any], flagged: bool) -> Image.Image | RunnerFailed:
     if flagged:
-        return RunnerFailed("The drawing model's own safety checker withheld this picture")
+        return Withheld("The drawing model's own safety checker withheld this picture")
     if not np.isfinite(image).all():
         return RunnerFailed("The drawing model drew something that is no picture (NaN). Try DRAWING_PRECISION=float32")
     if image.max() <= BLACK:

@@ -161,7 +161,10 @@ def _load_lora(pipeline: Any, folder: Path, path: Path, name: str) -> None:
         weights = load_file(path)
         if not weights or not all(bool(torch.isfinite(weight).all()) for weight in weights.values()):
             raise ValueError("its weights are missing or not all numbers (NaN or infinite)")
-        pipeline.load_lora_weights(weights, adapter_name=name)
+        # By its name, so that what the file says of its rank and alpha is read too.
+        pipeline.load_lora_weights(
+            str(path.parent), weight_name=path.name, adapter_name=name, local_files_only=True, use_safetensors=True
+        )
 
     _named(folder, f"{where} is no LoRA for this model", load)
     if not any(name in adapters for adapters in pipeline.get_list_adapters().values()):

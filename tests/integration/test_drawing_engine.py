@@ -185,6 +185,23 @@ async def test_an_adapter_changes_its_concept_alone_and_loads_nothing_again(sd: 
     assert (await sd.info()).versions[0].loras == ["OIL"]
 
 
+async def test_what_an_adapters_file_says_of_its_alpha_is_heard(
+    models: Path, checkpoints: Checkpoints, opened: Callable[..., LocalDrawing]
+) -> None:
+    folder = checkpoints.install(models)
+    for concept, alpha in (("OIL", 4), ("SIMPLE", 1)):
+        tiny_diffusion.write_lora(folder / "loras" / f"{concept}.safetensors", folder, alpha=alpha)
+    (folder / "deskterior.toml").write_text(
+        "[defaults]\nsteps = 6\nstrength = 0.5\n[concepts.CARTOON]\nlora = 'loras/OIL.safetensors'\nlora_scale = 0.25\n"
+    )
+    drawing = opened()
+    oil, simple, cartoon = [
+        await drawing.draw(request(1, concept)) for concept in (Concept.OIL, Concept.SIMPLE, Concept.CARTOON)
+    ]
+    assert apart(oil, simple) > SAME
+    assert apart(cartoon, simple) <= SAME  # a quarter by the recipe is a quarter by alpha over rank
+
+
 async def test_a_concepts_own_words_are_drawn(sd: LocalDrawing) -> None:
     plain = await sd.draw(request(1, Concept.BASIC))
     cartoon = await sd.draw(request(1, Concept.CARTOON))
@@ -302,18 +319,34 @@ async def test_a_crash_of_the_pipeline_fails_that_picture_alone(
     assert (await sd.check()).startswith("ok (cpu (float32), 1)")
 
 
-async def test_a_gpu_that_is_lost_is_said_to_the_health_check(own: LocalDrawing) -> None:
-    hook = Hook(own)
+async def test_a_gpu_that_is_lost_is_said_to_the_health_check_and_to_whoever_can_restart(
+    models: Path, checkpoints: Checkpoints, opened: Callable[..., LocalDrawing]
+) -> None:
     import torch
+
+    checkpoints.install(models)
+    restarts: list[int] = []
+    drawing = opened(on_lost=lambda: restarts.append(1))
+    await drawing.refresh()
 
     def lost(_: int) -> None:
         raise torch.AcceleratorError("CUDA error: device-side assert triggered")
 
-    hook.do = lost
+    Hook(drawing).do = lost
+    for _ in range(2):
+        with pytest.raises(RunnerFailed, match="restarted"):
+            await drawing.draw(request())
     with pytest.raises(RunnerFailed, match="restarted"):
-        await own.draw(request())
-    with pytest.raises(RunnerFailed, match="restarted"):
-        await own.check()
+        await drawing.check()
+    assert restarts == [1]
+
+
+async def test_what_the_models_own_safety_checker_withholds_is_an_error_with_a_name(
+    sd: LocalDrawing, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hook.model._pipeline, "run_safety_checker", lambda image, *_: (image * 0, [True] * len(image)))
+    with pytest.raises(RunnerFailed, match="safety checker"):
+        await sd.draw(request())
 
 
 @pytest.mark.parametrize(("value", "word"), [(float("nan"), "NaN"), (-1.0, "black")])

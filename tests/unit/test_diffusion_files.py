@@ -227,6 +227,10 @@ UNET = "unet/diffusion_pytorch_model.safetensors"
         (with_file(UNET, b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "Git LFS pointer"),
         (with_file("unet/m.safetensors.index.json", '{"weight_map": {"w": "lost.safetensors"}}'), "lost.* is missing"),
         (with_file("unet/m.safetensors.index.json", '{"weight_map": {"w": "../vae/config.json"}}'), "is missing"),
+        (
+            with_file("unet/m.safetensors.index.fp16.json", '{"weight_map": {"w": "lost.safetensors"}}'),
+            "lost.* is missing",
+        ),
         (with_file("unet/m.safetensors.index.json", '{"weight_map": {"w": 1}}'), "shards cannot be read"),
         (with_file("unet/m.safetensors.index.json", "{}"), "shards cannot be read"),
         (with_file("loras/OIL.safetensors", b"short"), r"loras/OIL\.safetensors"),
