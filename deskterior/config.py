@@ -17,6 +17,7 @@ from deskterior.doors import DoorSettings
 from deskterior.drawing_settings import DrawingSettings
 from deskterior.gateway.limits_settings import LimitSettings
 from deskterior.gateway.settings import AccessSettings
+from deskterior.jobs.settings import JobSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 OPENAI_URL = "https://api.openai.com/v1"
@@ -27,7 +28,7 @@ class SettingsError(ValueError):
     """The settings cannot be used; the text says which one and how to mend it."""
 
 
-class Settings(AccessSettings, LimitSettings, DoorSettings, DrawingSettings):
+class Settings(AccessSettings, LimitSettings, DoorSettings, DrawingSettings, JobSettings):
     """Every setting of the service. Names in capitals are the environment's; secrets never print."""
 
     model_config = SettingsConfigDict(
@@ -127,14 +128,6 @@ class Settings(AccessSettings, LimitSettings, DoorSettings, DrawingSettings):
     # jobs
     database_url: SecretStr = SecretStr(f"sqlite:///{ROOT / 'data' / 'jobs.sqlite'}")
     """A SQLite file for one machine, `postgresql://...` for several."""
-    jobs_concurrency: int = Field(default=200, ge=1)
-    """Makeovers running at once in one process."""
-    render_concurrency: int = Field(default=8, ge=1)
-    """Pictures drawn at once in one process."""
-    render_per_minute: int = Field(default=0, ge=0)
-    """Paid pictures started in a minute over all processes; 0 is no limit."""
-    executor_ttl_s: float = Field(default=15.0, gt=0)
-    """A job executor silent for so long is dead and its jobs are taken over."""
     wait_default_s: float = Field(default=120.0, ge=0)
     wait_max_s: float = Field(default=300.0, ge=0)
     """How long `/v1/generate` may hold its answer."""
