@@ -33,7 +33,8 @@ from deskterior.errors import (
 )
 from deskterior.schemas import Concept
 from runners.diffusion import checkpoint, loading, recipe
-from runners.diffusion.engine import Abandoned, DeviceLost, DrawingModel, Item, Options, OutOfMemory
+from runners.diffusion.engine import Abandoned, DeviceLost, DrawingModel, Item, OutOfMemory
+from runners.diffusion.layout import Options
 from runners.diffusion.switching import Switching
 from runners.diffusion.versions import Digests, ModelFolder, Version, VersionUnusable, fingerprint
 from runners.drawing import DrawingModelInfo, DrawnPicture, DrawRequest, OnStep, VersionInfo

@@ -13,7 +13,8 @@ from pathlib import Path
 from deskterior import telemetry
 from deskterior.config import SettingsError, settings
 from runners.diffusion import checkpoint, recipe
-from runners.diffusion.engine import DrawingModel, NoRoom, Options
+from runners.diffusion.engine import DrawingModel, NoRoom
+from runners.diffusion.layout import Options
 from runners.diffusion.versions import Digests, ModelFolder, Version, VersionUnusable
 
 

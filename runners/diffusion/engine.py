@@ -10,7 +10,7 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import structlog
@@ -19,7 +19,8 @@ from PIL import Image
 
 from deskterior.errors import RunnerFailed
 from deskterior.schemas import Concept
-from runners.diffusion import checkpoint, memory, recipe
+from runners.diffusion import checkpoint, layout, memory, recipe
+from runners.diffusion.layout import Options as Options
 from runners.diffusion.loading import load_loras, load_pipeline
 from runners.diffusion.memory import MemoryPlan
 from runners.diffusion.quiet import prepare
@@ -27,7 +28,6 @@ from runners.diffusion.versions import Version, VersionUnusable
 
 log = structlog.get_logger(__name__)
 
-Precision = Literal["auto", "bfloat16", "float16", "float32"]
 Size = tuple[int, int]
 BLACK = 4 / 255
 """A picture in which nothing is brighter is no picture."""
@@ -62,16 +62,6 @@ class Item:
     seed: int
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the settings say of drawing. `max_batch` is what memory may lower."""
-
-    max_batch: int = 4
-    memory: memory.Mode = "auto"
-    precision: Precision = "auto"
-    device: Literal["auto", "cpu"] = "auto"
-
-
 class DrawingModel:
     """A version in memory. One thread at a time; `load` may run beside another model's drawing."""
 
@@ -81,7 +71,7 @@ class DrawingModel:
         pipeline: Any,
         recipes: recipe.Recipes,
         adapters: dict[Concept, str],
-        layout: MemoryPlan,
+        plan: MemoryPlan,
         device: Any,
     ) -> None:
         import torch
@@ -89,9 +79,9 @@ class DrawingModel:
         self.version = version
         self.family = type(pipeline).__name__
         self.recipes = recipes
-        self.layout = layout
+        self.plan = plan
         self.adapters = adapters
-        self.max_batch = layout.max_batch
+        self.max_batch = plan.max_batch
         self._pipeline = pipeline
         self._torch = torch
         self.torch_device = device
@@ -107,7 +97,7 @@ class DrawingModel:
         self.device = f"{device.type} ({str(pipeline.dtype).removeprefix('torch.')})"
 
     @classmethod
-    def load(cls, version: Version, options: Options = Options()) -> DrawingModel:
+    def load(cls, version: Version, options: Options) -> DrawingModel:
         """Vet, load and try a version: it draws one small picture of each concept that has an adapter.
 
         Raises:
@@ -120,7 +110,7 @@ class DrawingModel:
         import torch
 
         device = torch.device("cuda" if options.device == "auto" and torch.cuda.is_available() else "cpu")
-        dtype = _dtype(torch, device, options.precision)
+        dtype = layout.precise(torch, device, options.precision)
         needed = sum(found.weights.values()) * dtype.itemsize
         if needed > (free := memory.free_ram()):
             raise NoRoom(
@@ -129,9 +119,9 @@ class DrawingModel:
         try:
             pipeline = load_pipeline(version.path, found, dtype)
             adapters = load_loras(pipeline, version.path, recipes)
-            layout = planned(found, recipes, options, free_on(torch, device), dtype.itemsize)
-            _place(pipeline, layout, device)
-            model = cls(version, pipeline, recipes, adapters, layout, device)
+            planned = layout.planned(found, recipes, options, layout.free_on(torch, device), dtype.itemsize)
+            layout.place(pipeline, planned, device)
+            model = cls(version, pipeline, recipes, adapters, planned, device)
             model._try()
         except VersionUnusable:
             raise
@@ -143,7 +133,9 @@ class DrawingModel:
             failed = _failure(torch, error, 1)
             kind = NoRoom if isinstance(failed, OutOfMemory) else VersionUnusable
             raise kind(f"It cannot be put on {device.type}: {_first_line(error)}", internal=failed.internal) from None
-        log.info("drawing_model.loaded", version=version.name, family=model.family, device=model.device, **vars(layout))
+        log.info(
+            "drawing_model.loaded", version=version.name, family=model.family, device=model.device, **vars(planned)
+        )
         return model
 
     def size(self, picture: Image.Image) -> Size:
@@ -180,7 +172,7 @@ class DrawingModel:
 
     def close(self) -> None:
         """Let the memory go."""
-        if self.layout.placement != "resident":
+        if self.plan.placement != "resident":
             self._pipeline.remove_all_hooks()
         self._pipeline = None
         _forget(self._torch)
@@ -279,14 +271,6 @@ class DrawingModel:
             self.recipes = recipes
 
 
-def planned(
-    found: checkpoint.Checkpoint, recipes: recipe.Recipes, options: Options, free: int, item_bytes: int
-) -> MemoryPlan:
-    """The layout of a checkpoint in `free` bytes of the device."""
-    parts = [numbers * item_bytes for numbers in found.weights.values()]
-    return memory.plan(free, sum(parts), max(parts), recipes.side**2, options.max_batch, options.memory)
-
-
 def fits_beside(version: Version, options: Options, loaded: DrawingModel) -> bool:
     """Whether a version, loaded beside another model, gets the same layout as without it.
 
@@ -298,12 +282,12 @@ def fits_beside(version: Version, options: Options, loaded: DrawingModel) -> boo
     prepare()
     import torch
 
-    item_bytes = _dtype(torch, loaded.torch_device, options.precision).itemsize
-    free = free_on(torch, loaded.torch_device)
+    item_bytes = layout.precise(torch, loaded.torch_device, options.precision).itemsize
+    free = layout.free_on(torch, loaded.torch_device)
     if sum(found.weights.values()) * item_bytes > memory.free_ram():
         return False
-    alone = planned(found, recipes, options, free + loaded.bytes, item_bytes)
-    return planned(found, recipes, options, free, item_bytes) == alone
+    alone = layout.planned(found, recipes, options, free + loaded.bytes, item_bytes)
+    return layout.planned(found, recipes, options, free, item_bytes) == alone
 
 
 def free_memory() -> None:
@@ -311,43 +295,6 @@ def free_memory() -> None:
     import torch
 
     _forget(torch)
-
-
-def free_on(torch: Any, device: Any) -> int:
-    """Bytes free on the device. A CPU's model shares main memory with all else, so it counts as half."""
-    if device.type != "cuda":
-        return memory.free_ram() // 2
-    free, _ = torch.cuda.mem_get_info(device)
-    return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
-
-
-def _dtype(torch: Any, device: Any, precision: Precision) -> Any:
-    if precision != "auto":
-        return getattr(torch, precision)
-    if device.type != "cuda":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-
-
-def _place(pipeline: Any, layout: MemoryPlan, device: Any) -> None:
-    import torch
-
-    vae = getattr(pipeline, "vae", None)
-    if layout.vae_slices and vae is not None:
-        for name in ("enable_slicing", "enable_tiling"):
-            if hasattr(vae, name):
-                getattr(vae, name)()
-    if layout.attention_slices:
-        pipeline.enable_attention_slicing()
-    for part in (getattr(pipeline, "unet", None), vae):
-        if part is not None and any(weight.dim() == 4 for weight in part.parameters()):
-            part.to(memory_format=torch.channels_last)
-    if device.type == "cpu" or layout.placement == "resident":
-        pipeline.to(device)
-    elif layout.placement == "offload":
-        pipeline.enable_model_cpu_offload(device=device)
-    else:
-        pipeline.enable_sequential_cpu_offload(device=device)
 
 
 def _hurried(recipes: recipe.Recipes, side: int) -> recipe.Recipes:

@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from runners.diffusion import engine
-from runners.diffusion.engine import DrawingModel, NoRoom, Options
+from runners.diffusion.engine import DrawingModel, NoRoom
+from runners.diffusion.layout import Options
 from runners.diffusion.versions import Fingerprint, ModelFolder, Version, VersionUnusable, fingerprint
 
 log = structlog.get_logger(__name__)
