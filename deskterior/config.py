@@ -18,6 +18,7 @@ from deskterior.drawing_settings import DrawingSettings
 from deskterior.gateway.limits_settings import LimitSettings
 from deskterior.gateway.settings import AccessSettings
 from deskterior.jobs.settings import JobSettings
+from deskterior.telemetry.settings import TelemetrySettings
 
 ROOT = Path(__file__).resolve().parent.parent
 OPENAI_URL = "https://api.openai.com/v1"
@@ -28,7 +29,7 @@ class SettingsError(ValueError):
     """The settings cannot be used; the text says which one and how to mend it."""
 
 
-class Settings(AccessSettings, LimitSettings, DoorSettings, DrawingSettings, JobSettings):
+class Settings(AccessSettings, LimitSettings, DoorSettings, DrawingSettings, JobSettings, TelemetrySettings):
     """Every setting of the service. Names in capitals are the environment's; secrets never print."""
 
     model_config = SettingsConfigDict(

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from contextlib import ExitStack
 from typing import Any
 
 import structlog
@@ -25,9 +26,12 @@ from deskterior.errors import (
     Overloaded,
     ServerError,
 )
+from deskterior.gateway.access import route_of
 from deskterior.gateway.caller import Entry
 from deskterior.gateway.limits_json import check_json
 from deskterior.problems import of_status, problem_response
+from deskterior.telemetry import metrics, traces
+from deskterior.telemetry.requests import counted, traced
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -99,7 +103,7 @@ class Front:
         scope = _respelled(scope)
         answer = _Answer(scope, send)
         started = time.perf_counter()
-        with structlog.contextvars.bound_contextvars(request_id=answer.request_id):
+        with structlog.contextvars.bound_contextvars(request_id=answer.request_id), answer.measured():
             try:
                 async with asyncio.timeout(self._answer_within_s) as answer.deadline:
                     await self._answer(scope, receive, answer)
@@ -134,10 +138,12 @@ class Front:
             self._refuse_overload(kind)  # only now is there work: whoever drips a body takes nobody's place
         scope["state"] = {**scope.get("state", {}), "request_id": answer.request_id, "caller": entry.caller}
         self._in_flight[kind] += 1
+        metrics.IN_FLIGHT.labels(kind).inc()
         try:
             await self._api(scope, receive, answer.send)
         finally:
             self._in_flight[kind] -= 1
+            metrics.IN_FLIGHT.labels(kind).dec()
 
     def _refuse_overload(self, kind: str) -> None:
         if kind != "health" and self._in_flight[kind] >= self._max_concurrency:
@@ -188,6 +194,17 @@ class _Answer:
         self._head = scope["method"] == "HEAD"
         self._told = False  # a problem
         self._health = scope["path"] in HEALTH_PATHS  # its 503 says which check failed, in a shape of its own
+        self._scope = scope
+
+    def measured(self) -> ExitStack:
+        """Figures and a span, by the route's template: a path may be anything. Who looks after us is not traced."""
+        path, method = self._scope["path"], self._scope["method"]
+        measuring, route = ExitStack(), route_of(path)
+        measuring.enter_context(counted(route, method, lambda: self.status))
+        if path not in ALWAYS_ANSWERED:
+            traceparent = _header(self._scope, traces.TRACEPARENT.encode())
+            measuring.enter_context(traced(route, method, lambda: self.status, self.request_id, traceparent))
+        return measuring
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -251,11 +268,15 @@ def _crash(scope: Scope, error: Exception) -> InternalError:
 
 def _respelled(scope: Scope) -> Scope:
     """A copy of the scope with the path in the spelling that the routes know."""
-    path: str = scope["path"]
+    path = respelled(scope["path"])
+    return {**scope, "path": path, "raw_path": path.encode("utf-8", "surrogateescape")}
+
+
+def respelled(path: str) -> str:
+    """A path in the spelling that the routes know."""
     if path.startswith(PREFIX + "/"):
         path = path.removeprefix(PREFIX)
-    path = ALIASES.get(path, path)
-    return {**scope, "path": path, "raw_path": path.encode("utf-8", "surrogateescape")}
+    return ALIASES.get(path, path)
 
 
 def _header(scope: Scope, name: bytes) -> str | None:

@@ -10,12 +10,19 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from deskterior.errors import DeskteriorError, Overloaded, RunnerFailed
 
 In = TypeVar("In")
 Out = TypeVar("Out")
+
+
+@dataclass(frozen=True)
+class _Queued(Generic[In]):
+    item: In
+    since: float = field(default_factory=time.perf_counter)
 
 
 class MicroBatcher(Generic[In, Out]):
@@ -25,7 +32,8 @@ class MicroBatcher(Generic[In, Out]):
     A batch that raises is halved until the items at fault stand alone, so an item fails only by its own doing.
     A caller that is cancelled takes its item along: unstarted it is never computed, and its batch is not disturbed.
 
-    `sizes` counts the batches that were run by their size; `on_batch` is told each size as well, for metrics.
+    `sizes` counts the batches that were run by their size. For metrics, `on_batch` is told each size as well, and
+    `on_timed`, after a batch that went well, how long each of its items had waited and how long it took, in seconds.
     All callers must be on one event loop at a time.
     """
 
@@ -36,6 +44,7 @@ class MicroBatcher(Generic[In, Out]):
         max_batch: int,
         max_queue: int = 1024,
         on_batch: Callable[[int], None] | None = None,
+        on_timed: Callable[[Sequence[float], float], None] | None = None,
         name: str = "model",
     ) -> None:
         if max_batch < 1 or max_queue < 1:
@@ -45,11 +54,12 @@ class MicroBatcher(Generic[In, Out]):
         self._max_batch = max_batch
         self._max_queue = max_queue
         self._on_batch = on_batch
+        self._on_timed = on_timed
         self._name = name
         # One thread: a model on one device gains nothing from two callers, and CUDA graphs forbid it.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         # Ordered by arrival; a cancelled caller leaves from the middle in O(1), so the dead do not fill the queue.
-        self._waiting: OrderedDict[asyncio.Future[Out], In] = OrderedDict()
+        self._waiting: OrderedDict[asyncio.Future[Out], _Queued[In]] = OrderedDict()
         self._drain: asyncio.Task[None] | None = None
         self._closed = False
         self._seconds_per_item = 0.01
@@ -76,7 +86,7 @@ class MicroBatcher(Generic[In, Out]):
         loop = asyncio.get_running_loop()
         self._adopt(loop)
         answer: asyncio.Future[Out] = loop.create_future()
-        self._waiting[answer] = item
+        self._waiting[answer] = _Queued(item)
         if self._drain is None:
             self._drain = loop.create_task(self._work(), name=f"{self._name}-batches")
         try:
@@ -103,7 +113,7 @@ class MicroBatcher(Generic[In, Out]):
         self._drain = None
 
     async def _work(self) -> None:
-        batch: list[tuple[asyncio.Future[Out], In]] = []
+        batch: list[tuple[asyncio.Future[Out], _Queued[In]]] = []
         try:
             while self._waiting:
                 count = min(self._max_batch, len(self._waiting))
@@ -119,12 +129,12 @@ class MicroBatcher(Generic[In, Out]):
             # No await between the last look at the queue and here, so no item can slip in unseen.
             self._drain = None
 
-    async def _answer(self, batch: list[tuple[asyncio.Future[Out], In]]) -> None:
+    async def _answer(self, batch: list[tuple[asyncio.Future[Out], _Queued[In]]]) -> None:
         batch = [(answer, item) for answer, item in batch if not answer.done()]
         if not batch:
             return
-        items = [item for _, item in batch]
-        outcome = await asyncio.get_running_loop().run_in_executor(self._thread, self._attempt, items)
+        queued = [item for _, item in batch]
+        outcome = await asyncio.get_running_loop().run_in_executor(self._thread, self._attempt, queued)
         if isinstance(outcome, DeskteriorError):
             if len(batch) == 1:
                 if not batch[0][0].done():
@@ -138,9 +148,10 @@ class MicroBatcher(Generic[In, Out]):
             if not answer.done():
                 answer.set_result(result)
 
-    def _attempt(self, items: list[In]) -> Sequence[Out] | DeskteriorError:
+    def _attempt(self, queued: list[_Queued[In]]) -> Sequence[Out] | DeskteriorError:
         """Run one batch on the model's thread. Errors come back as values: a future cannot carry every exception
         (`StopIteration` hangs it, `SystemExit` would end the event loop)."""
+        items = [each.item for each in queued]
         self.sizes[len(items)] += 1
         started = time.perf_counter()
         try:
@@ -155,5 +166,8 @@ class MicroBatcher(Generic[In, Out]):
             return failed
         if len(results) != len(items):
             return RunnerFailed(internal=f"{self._name} answered {len(results)} results for {len(items)} items")
-        self._seconds_per_item = (time.perf_counter() - started) / len(items)
+        seconds = time.perf_counter() - started
+        self._seconds_per_item = seconds / len(items)
+        if self._on_timed is not None:
+            self._on_timed([started - each.since for each in queued], seconds)
         return results

@@ -10,12 +10,12 @@ import hashlib
 import importlib.util
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, JsonValue, ValidationError
+from pydantic import BaseModel, Field, JsonValue, ValidationError, model_validator
 
 from deskterior.errors import RunnerFailed
 
@@ -36,6 +36,21 @@ class ModelUnusable(RunnerFailed):
     """The model's files are missing, damaged or not what they say. Raised while starting, never by a request."""
 
 
+class ScoreHistogram(BaseModel, frozen=True):
+    """Photos of training by their out-of-fold score: `edges` has one more than the counts of each class."""
+
+    edges: tuple[float, ...]
+    desk: tuple[int, ...]
+    not_desk: tuple[int, ...]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        for counts in (self.desk, self.not_desk):
+            if len(counts) != len(self.edges) - 1 or not sum(counts) or min(counts) < 0:
+                raise ValueError("a histogram has a count for each bin, and photos of each class")
+        return self
+
+
 class ModelInfo(BaseModel, frozen=True):
     """What a client may know of the model that answers: from `model.json`, with the device it runs on."""
 
@@ -51,6 +66,8 @@ class ModelInfo(BaseModel, frozen=True):
     """score = sigmoid(logit / temperature) (Guo et al. 2017, "On Calibration of Modern Neural Networks")."""
     device: str
     metrics: dict[str, JsonValue]
+    score_histogram: ScoreHistogram | None = None
+    """What drift is measured against; a model without one has none that is known."""
 
 
 class _File(BaseModel):
@@ -70,6 +87,7 @@ class _Card(BaseModel):
     threshold: float
     temperature: float
     metrics: dict[str, JsonValue]
+    score_histogram: ScoreHistogram | None = None
     files: dict[str, _File]
 
 

@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 from weakref import WeakKeyDictionary
 
-import prometheus_client
 import structlog
 from PIL import Image
 
@@ -32,6 +31,7 @@ from deskterior.errors import (
     RunnerFailed,
 )
 from deskterior.schemas import Concept
+from deskterior.telemetry import metrics
 from runners.diffusion import checkpoint, loading, recipe
 from runners.diffusion.engine import Abandoned, DeviceLost, DrawingModel, Item, OutOfMemory
 from runners.diffusion.layout import Options
@@ -42,19 +42,6 @@ from runners.drawing_queue import DrawQueue, Job
 from runners.drawing_state import MISSING
 
 log = structlog.get_logger(__name__)
-
-BATCH_SIZE = prometheus_client.Histogram(
-    "drawing_model_batch_size", "Pictures in a batch of the drawing model.", buckets=(1, 2, 3, 4, 6, 8, 12, 16)
-)
-SECONDS = prometheus_client.Histogram(
-    "drawing_model_seconds_per_picture",
-    "Time of a batch over its pictures.",
-    buckets=(0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300),
-)
-STEPS = prometheus_client.Counter("drawing_model_steps", "Denoising steps, counted for each picture.")
-WAITING = prometheus_client.Gauge(
-    "drawing_model_queue_length", "Pictures that wait to be drawn.", multiprocess_mode="livesum"
-)
 
 POLL_S = 1.0
 DIGESTS_WITHIN_S = 1.0
@@ -130,14 +117,14 @@ class LocalDrawing:
         seed = secrets.randbelow(2**32) if request.seed is None else request.seed
         job = Job(request, picture, seed, loop.create_future(), on_step)
         self.queue.put(job)
-        WAITING.set(len(self.queue))
+        metrics.DRAWING_WAITING.set(len(self.queue))
         if self._worker is None:
             self._worker = loop.create_task(self._work(), name="drawing-model-batches")
         try:
             return await job.answer
         finally:
             self.queue.drop(job)
-            WAITING.set(len(self.queue))
+            metrics.DRAWING_WAITING.set(len(self.queue))
             if job.answer.done() and not job.answer.cancelled():
                 job.answer.exception()  # given up just as its error came: no news for the log
 
@@ -183,7 +170,7 @@ class LocalDrawing:
                     model = self._switching.model
                     if model is not None:
                         batch = self.queue.take(_kind(model), model.max_batch)
-                        WAITING.set(len(self.queue))
+                        metrics.DRAWING_WAITING.set(len(self.queue))
                         await self._draw(model, batch)
                     elif self._switching.settled.is_set():
                         self.queue.fail_all(self._missing)
@@ -234,12 +221,12 @@ class LocalDrawing:
         """One batch, on the model's thread. Errors come back as values: a future cannot carry every exception."""
 
         def on_step(done: int, total: int) -> None:
-            STEPS.inc(len(batch))
+            metrics.DRAWING_STEPS.inc(len(batch))
             for job in batch:
                 loop.call_soon_threadsafe(job.step, done, total)
 
         items = [Item(job.picture, job.request.prompt[:MAX_PROMPT], job.seed) for job in batch]
-        BATCH_SIZE.observe(len(batch))
+        metrics.DRAWING_BATCH_SIZE.observe(len(batch))
         started = time.perf_counter()
         try:
             drawn = model.draw(batch[0].request.concept, items, on_step, lambda: all(job.gone for job in batch))
@@ -256,7 +243,7 @@ class LocalDrawing:
         except BaseException as error:  # noqa: BLE001 - whatever a library raises must reach its caller, not the loop
             return RunnerFailed("The drawing model failed on this picture", internal=repr(error)[:1000])
         seconds = time.perf_counter() - started
-        SECONDS.observe(seconds / len(batch))
+        metrics.DRAWING_SECONDS.observe(seconds / len(batch))
         loop.call_soon_threadsafe(self.queue.measured, seconds, len(batch))
         return finished
 

@@ -11,21 +11,24 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import prometheus_client
 from numpy.typing import NDArray
 
 from deskterior.config import Settings, SettingsError
 from deskterior.errors import RunnerFailed
+from deskterior.telemetry import metrics
 from runners import desk_engine
 from runners.batching import MicroBatcher
 from runners.desk_engine import ModelInfo
 from runners.wire import RemoteDesk
 
-BATCH_SIZE = prometheus_client.Histogram(
-    "desk_classifier_batch_size", "Photos in a batch of the desk classifier.", buckets=(1, 2, 4, 8, 16, 32, 64)
-)
 MAX_QUEUE = 1024
 """Photos that may wait for the model: 150 MB of them."""
+
+
+def _observe(waited: Sequence[float], seconds: float) -> None:
+    for each in waited:
+        metrics.DESK_WAIT_SECONDS.observe(each)
+    metrics.DESK_BATCH_SECONDS.observe(seconds)
 
 
 class DeskClient(Protocol):
@@ -91,7 +94,8 @@ class EmbeddedDesk:
             self._scores,
             max_batch=self._engine.max_batch,
             max_queue=max_queue,
-            on_batch=BATCH_SIZE.observe,
+            on_batch=metrics.DESK_BATCH_SIZE.observe,
+            on_timed=_observe,
             name="desk classifier",
         )
 

@@ -74,6 +74,17 @@ TABLE: dict[str, dict[str, Rule]] = {
 }
 
 
+_PATTERNS = {path: compile_path(path)[0] for path in TABLE if "{" in path}
+ELSEWHERE = "other"
+
+
+def route_of(path: str) -> str:
+    """The template of a path, for figures: `/tasks/{id}` for every task, `other` for whatever is not there."""
+    if path in TABLE and "{" not in path:
+        return path
+    return next((template for template, pattern in _PATTERNS.items() if pattern.fullmatch(path)), ELSEWHERE)
+
+
 class Access:
     """The table, as it holds here.
 
@@ -85,9 +96,8 @@ class Access:
     def __init__(self, open_groups: Collection[Group] = OPEN, *, keyed: bool = True) -> None:
         self.keyed = keyed
         self._open = frozenset(open_groups)
-        patterns = {path: compile_path(path)[0] for path in TABLE if "{" in path}
         self._patterns: list[tuple[re.Pattern[str], dict[str, Rule]]] = [
-            (pattern, TABLE[path]) for path, pattern in patterns.items()
+            (pattern, TABLE[path]) for path, pattern in _PATTERNS.items()
         ]
 
     def rules(self, path: str) -> dict[str, Rule]:

@@ -1,4 +1,4 @@
-"""Structured logs: a JSON object a line, with the ids of request and task; BentoML's lines in the same shape."""
+"""Structured logs: a JSON object a line, with the ids of request, task and trace; BentoML's lines in the same shape."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from deskterior.concealed import without_secrets
+from deskterior.telemetry import traces
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 # Up to the next blank or quotation mark: a user and a password, and a query or fragment.
@@ -29,6 +30,12 @@ def request_id(given: str | None) -> str:
     if given and _SANE_REQUEST_ID.fullmatch(given):
         return given
     return uuid.uuid4().hex
+
+
+def trace_ids(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """With the ids of the open span, where traces are on."""
+    event.update(traces.ids())
+    return event
 
 
 def plain(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
@@ -69,6 +76,7 @@ def configure_logging(level: str, form: str) -> None:
     """
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
+        trace_ids,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
