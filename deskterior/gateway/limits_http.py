@@ -1,7 +1,8 @@
 """The server's side of a connection, with an end to what never becomes a request.
 
-uvicorn's own reads headers of any size for as long as they drip, keeps connections that say nothing, and answers what
-is no HTTP in a shape of its own. Requests are `front`'s business.
+uvicorn's own reads headers of any size for as long as they drip, keeps connections that say nothing, answers what is no
+HTTP in a shape of its own, takes trailers for headers, and loses the body of a request that offers another protocol:
+the JDK's HttpClient offers HTTP/2 with every one. Requests are `front`'s business.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import os
 from typing import Any, ClassVar, Literal
 
+import httptools
 import structlog
 from uvicorn import config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -70,7 +72,7 @@ class BoundedConnection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        super().data_received(data)
+        self._feed(memoryview(data))
         if self._part == "head":
             self._head_fed += len(data)
             if self._head_fed > self.head_max_bytes + READ_AT_ONCE:
@@ -79,6 +81,38 @@ class BoundedConnection(HttpToolsProtocol):
             self._watch()  # also while the rest of a body comes for which nobody waits
         else:
             self._unwatch()
+
+    def _feed(self, data: memoryview) -> None:
+        """As uvicorn's own `data_received`, but a protocol that is not spoken here is an offer that is declined."""
+        self._unset_keepalive_if_required()
+        try:
+            while data:
+                try:
+                    self.parser.feed_data(data)
+                    return
+                except httptools.HttpParserUpgrade as pause:  # at the end of the head, whatever comes after it
+                    data = data[pause.args[0] :]
+                if not self._declines:
+                    break
+                self.parser.feed_data(self._head_without_offer())
+        except httptools.HttpParserError:
+            self.send_400_response("")
+            return
+        if self.parser.should_upgrade() and self._should_upgrade():
+            self.handle_websocket_upgrade()
+
+    @property
+    def _declines(self) -> bool:
+        """Whether the message offers a protocol that is not spoken here (RFC 9110, 7.8): it is read without the offer.
+
+        CONNECT is answered as it stands, like any method that a path does not take.
+        """
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT" and not self._should_upgrade()
+
+    def _head_without_offer(self) -> bytes:
+        first = b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        fields = [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        return b"\r\n".join([first, *fields, b"", b""])
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -96,13 +130,20 @@ class BoundedConnection(HttpToolsProtocol):
         if self._head_read + len(self.url) > self.head_max_bytes or len(self.headers) >= MAX_HEADERS:
             self._refused = self._too_large()
             raise self._refused
-        super().on_header(name, value)
+        if self._part == "head":  # what stands in a trailer no proxy has looked at
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        super().on_headers_complete()
-        self._part = "body"
+        if self.parser.get_http_version() == "1.1" and [name for name, _ in self.headers].count(b"host") != 1:
+            self._refused = NotHttp("A request of HTTP/1.1 has one Host header (RFC 9112, 3.2)")
+            raise self._refused
+        if not self._declines:
+            super().on_headers_complete()
+            self._part = "body"
 
     def on_message_complete(self) -> None:
+        if self._declines:
+            return
         self._part = "none"
         super().on_message_complete()
 

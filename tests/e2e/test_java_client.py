@@ -1,4 +1,4 @@
-"""A backend in Java (Spring's RestTemplate, a strict Jackson) calls the service, and reads what it is told."""
+"""A backend in Java (Spring's RestTemplate, the JDK's own client, a strict Jackson) calls, and reads what it is told."""
 
 from __future__ import annotations
 
@@ -30,6 +30,16 @@ def test_a_strict_java_client_understands_every_answer(java: list[str], base: st
         "problem 404 /problems/not-found",
         "problem 405 /problems/method-not-allowed",
         "health healthy",
+    ]
+
+
+def test_the_jdks_own_client_needs_no_settings(java: list[str], base: str, photos: dict[str, str]) -> None:
+    assert run(java, "Jdk", base, photos["desk"]) == [
+        *["classify 200 desk"] * 3,
+        "chunked 200 desk",
+        *["at once 200 desk"] * 8,
+        "info 200",
+        "nothing 422",
     ]
 
 

@@ -26,16 +26,20 @@ class Patient(BoundedConnection):
 
 
 class App:
-    """Answers at once, or reads the body first, or waits until it is told to go on."""
+    """Answers at once, or reads the body first and tells of it, or waits until it is told to go on."""
 
     def __init__(self) -> None:
+        self.read: list[tuple[bytes, list[bytes]]] = []
         self.go_on = asyncio.Event()
         self.entered = asyncio.Event()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/read":
-            while (await receive()).get("more_body"):
-                pass
+            body, more = b"", True
+            while more:
+                message = await receive()
+                body, more = body + message["body"], message.get("more_body", False)
+            self.read.append((body, [name for name, _ in scope["headers"]]))
         if scope["path"] == "/wait":
             self.entered.set()
             await self.go_on.wait()
@@ -113,6 +117,9 @@ GET = b"GET / HTTP/1.1\r\nhost: x\r\n"
         (b"GET / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n", 400, "not-http"),
         (b"POST /read HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", 400, "not-http"),
         (b"GET / HTTP/1.1\r\nhost : x\r\n\r\n", 400, "not-http"),
+        (b"GET / HTTP/1.1\r\n\r\n", 400, "not-http"),
+        (b"GET / HTTP/1.1\r\nhost: x\r\nhost: x\r\n\r\n", 400, "not-http"),
+        (b"GET / HTTP/1.1\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n", 400, "not-http"),
     ],
 )
 async def test_what_is_too_large_or_no_http_is_told_so_in_the_one_shape(sent: bytes, status: int, slug: str) -> None:
@@ -211,3 +218,53 @@ async def test_a_full_head_just_within_the_limit_passes() -> None:
     async with connected(Patient) as client:
         await client.send(GET + b"a: " + b"x" * 8000 + b"\r\n\r\n")
         assert await client.answer() == (200, "ok")
+
+
+JDK = (
+    b"POST /read HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nContent-Length: 4\r\nHost: x\r\n"
+    b"HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\nUpgrade: h2c\r\nUser-Agent: Java\r\n\r\n"
+)
+"""What the JDK's HttpClient sends with every request in the clear, unless it is told to speak HTTP/1.1."""
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3, 1000])
+async def test_another_protocol_is_declined_and_the_request_read_whole(pieces: int) -> None:
+    async with connected(Patient) as client:
+        sent = (JDK + b"desk") * 3
+        size = -(-len(sent) // pieces)
+        for at in range(0, len(sent), size):
+            await client.send(sent[at : at + size])
+            await asyncio.sleep(0)
+        assert [await client.answer() for _ in range(3)] == [(200, "ok")] * 3
+        bodies, names = zip(*client.app.read, strict=True)
+        assert bodies == (b"desk",) * 3
+        assert all(b"upgrade" not in each and b"http2-settings" in each for each in names)
+
+
+async def test_a_chunked_body_behind_an_offer_is_read_too() -> None:
+    async with connected(Patient) as client:
+        await client.send(JDK.replace(b"Content-Length: 4", b"Transfer-Encoding: chunked") + b"4\r\ndesk\r\n0\r\n\r\n")
+        assert await client.answer() == (200, "ok")
+        assert client.app.read[0][0] == b"desk"
+
+
+async def test_a_connect_is_a_method_like_others() -> None:
+    async with connected(Patient) as client:
+        await client.send(b"CONNECT / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert await client.answer() == (200, "ok")
+
+
+async def test_a_trailer_is_no_header() -> None:
+    """A proxy has judged the headers, and written its own; it may let trailers pass unread."""
+    async with connected(Patient) as client:
+        head = b"POST /read HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+        await client.send(head + b"4\r\ndesk\r\n0\r\nX-API-Key: k\r\nX-Forwarded-For: 8.8.8.8\r\n\r\n" + GET + b"\r\n")
+        assert [await client.answer() for _ in range(2)] == [(200, "ok")] * 2
+        assert client.app.read == [(b"desk", [b"host", b"transfer-encoding"])]
+
+
+async def test_trailers_have_an_end() -> None:
+    async with connected(Patient) as client:
+        await client.send(b"POST /read HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\n")
+        await client.send(b"a: 1\r\n" * 100_000)
+        assert await client.problem() == (431, "headers-too-large")
