@@ -23,7 +23,7 @@ from deskterior.routers.generate import make
 from deskterior.schemas import ClassifyRequest, Description, GenerateRequest, PromptResponse, TaskStatus
 from deskterior.services import Services
 from deskterior.startup import keep_loaded
-from runners.launcher import ChildFailed, start_beside
+from runners.launcher import ChildFailed, start_beside, start_job_workers
 
 try:
     SETTINGS = settings()
@@ -55,7 +55,7 @@ class Deskterior:
     @bentoml.on_deployment
     @staticmethod
     def start_beside() -> None:
-        """Once, before the workers: the processes that run beside the API (runners, the sandbox).
+        """Once, before the workers: the processes that run beside the API (runners, job workers, the sandbox).
 
         Settings that cannot be used end the start here. A worker that dies of them is started again for ever.
         """
@@ -64,6 +64,7 @@ class Deskterior:
             asyncio.run(Services.rehearse(SETTINGS))
             telemetry.configure_logging(SETTINGS.log_level, SETTINGS.log_format)
             start_beside(SETTINGS)
+            start_job_workers(SETTINGS)
         except (SettingsError, ChildFailed) as error:
             raise SystemExit(f"Deskterior does not start. {error}") from None
 

@@ -125,12 +125,16 @@ class Child:
                     log.info("child.starting", name=self.name, seconds=round(now - began))
         raise ChildFailed(f"{self.name} ended with code {self._code} before it was ready. {self._log_end()}")
 
+    def ask_to_end(self) -> None:
+        """Have it finish what it holds and end, and do not wait for that."""
+        with self._lock:
+            if self._process is not None and not self._stopping.is_set():
+                os.kill(self._process.pid, signal.SIGTERM)
+            self._stopping.set()
+
     def stop(self, within_s: float = STOP_WITHIN_S) -> None:
         """Ask it to finish what it holds and end; kill it if that takes over `within_s`. Safe to call twice."""
-        with self._lock:
-            self._stopping.set()
-            if self._process is not None:
-                os.kill(self._process.pid, signal.SIGTERM)
+        self.ask_to_end()
         if self._keeper.is_alive() and not self._gone.wait(within_s):
             log.warning("child.killed", name=self.name, after_s=within_s)
             with self._lock:
@@ -213,7 +217,7 @@ def listen_on_loopback() -> socket.socket:
 
 def desk_classifier() -> tuple[Child, str]:
     """The desk classifier's runner, not yet started, and its address."""
-    return _runner("desk-classifier", "runners.desk_classifier:DeskClassifier")
+    return _served("desk-classifier", "runners.desk_classifier:DeskClassifier")
 
 
 def custom_generator() -> tuple[Child, str]:
@@ -221,10 +225,18 @@ def custom_generator() -> tuple[Child, str]:
 
     Nobody waits for it: whoever asks it while it loads waits in its socket's queue, and what needs no drawing goes on.
     """
-    return _runner("custom-generator", "runners.custom_generator:CustomGenerator", awaited=False)
+    return _served("custom-generator", "runners.custom_generator:CustomGenerator", awaited=False)
 
 
-def _runner(name: str, service: str, *, awaited: bool = True) -> tuple[Child, str]:
+def job_worker(number: int) -> tuple[Child, str]:
+    """A job worker, not yet started, and its address.
+
+    Nobody waits for it: what is to be done meanwhile waits in the database.
+    """
+    return _served(f"job-worker-{number}", "deskterior.job_worker:JobWorker", awaited=False)
+
+
+def _served(name: str, service: str, *, awaited: bool = True) -> tuple[Child, str]:
     listener = listen_on_loopback()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     argv = [sys.executable, "-m", "runners.serve", service, "--fd", str(listener.fileno())]
@@ -240,7 +252,8 @@ def sandbox() -> tuple[Child, str]:
 
 
 def start_beside(settings: Settings) -> None:
-    """Start what the settings place beside the API, wait for it, and tell the workers by environment where it is.
+    """Start the runners and the sandbox where the settings place them beside, wait for them, and tell the workers by
+    environment where they are.
 
     For the main process of `bentoml serve`, before it starts its workers: they inherit the environment. What is started
     ends when this process does, after its workers have.
@@ -270,6 +283,16 @@ def start_beside(settings: Settings) -> None:
             child.wait_ready()
 
 
+def start_job_workers(settings: Settings) -> None:
+    """Start the job workers beside an API, after what they work with: they end before it. Waits for nothing."""
+    children = [job_worker(number)[0] for number in range(1, settings.job_workers_beside + 1)]
+    atexit.register(_stop_all, children)  # the last that was registered is called first
+    for child in children:
+        child.start()
+
+
 def _stop_all(children: list[Child]) -> None:
+    for child in children:
+        child.ask_to_end()
     for child in reversed(children):
         child.stop()

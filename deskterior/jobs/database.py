@@ -108,6 +108,15 @@ class Database:
         loop = asyncio.get_running_loop()
         return await asyncio.shield(loop.run_in_executor(self._writers, lambda: self.write_now(work, durable=durable)))
 
+    async def in_turn(self, work: Callable[[], T]) -> T:
+        """Run what writes by itself, on connections of `engine`, in turn with our own writers. As `write` otherwise."""
+
+        def run() -> T:
+            with _away():
+                return work()
+
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._writers, run))
+
     async def execute(self, statement: sa.UpdateBase) -> int:
         """One statement that writes, as a transaction of its own; how many rows it changed."""
         return await self.write(lambda connection: connection.execute(statement).rowcount)
@@ -175,7 +184,7 @@ class Database:
         except DatabaseAway as error:
             raise DatabaseError(f"DATABASE_URL: the database cannot be used: {error.internal}") from None
         except sa.exc.DBAPIError as error:
-            raise DatabaseError(f"DATABASE_URL: the tables cannot be made: {_first_line(error)}") from None
+            raise DatabaseError(f"DATABASE_URL: the tables cannot be made: {first_line(error)}") from None
 
     def close(self) -> None:
         """Finish what is queued and hang up."""
@@ -189,10 +198,10 @@ def _away() -> Iterator[None]:
     try:
         yield
     except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
-        raise DatabaseAway(_first_line(error)) from error
+        raise DatabaseAway(first_line(error)) from error
 
 
-def _first_line(error: sa.exc.SQLAlchemyError) -> str:
+def first_line(error: sa.exc.SQLAlchemyError) -> str:
     """What the driver says, without the statement and its values."""
     said = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error).strip().splitlines()
     return said[0] if said else type(error).__name__

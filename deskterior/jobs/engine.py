@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -23,18 +22,15 @@ from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID
 from deskterior.errors import Overloaded
 from deskterior.jobs.database import POOL, Database
 from deskterior.jobs.executors import Executors
+from deskterior.jobs.queueing import APPLICATION, VERSION, Argument, quieten
 from deskterior.jobs.takeover import Takeover
 
 log = structlog.get_logger(__name__)
 
-VERSION = "deskterior-jobs-1"
-"""DBOS runs a job only under the version that began it; pinned, so that an upgrade goes on with jobs in flight."""
 POLL_S = 0.25
-"""How often a queue is looked at. It holds what found no room, so nothing is waiting for the look itself."""
+"""How often a queue is looked at. It holds what found no room, and what processes that run no jobs have queued."""
 THREADS = 32
 """DBOS's threads, which become those of `asyncio.to_thread` too. Async jobs hold none while they wait."""
-
-Argument = str | int | float
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ class Job:
 
 
 class Engine:
-    """Runs `jobs` until closed. `launch` and `close` are called on the event loop that the jobs shall run on."""
+    """Runs `jobs` until closed (a `Jobs`). They run on the event loop that `launch` is called on."""
 
     def __init__(self, database: Database, jobs: list[Job], *, executor_ttl_s: float) -> None:
         self._database = database
@@ -86,12 +82,9 @@ class Engine:
         self._takeover.start()
 
     def _launch_dbos(self, executor_id: str) -> None:
-        # DBOS prints to the console unless its logger has a handler; its lines go the way of all others.
-        logger = logging.getLogger("dbos")
-        if not logger.handlers:
-            logger.addHandler(logging.NullHandler())
+        quieten()
         config = DBOSConfig(
-            name="deskterior",
+            name=APPLICATION,
             system_database_url=self._database.url.render_as_string(hide_password=False),
             executor_id=executor_id,
             application_version=VERSION,

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import structlog
 
 from deskterior.jobs.executors import Executors
+from deskterior.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +51,7 @@ class Takeover:
         while not self._stop.is_set():
             try:
                 if not self._executors.beat():
+                    metrics.FENCED.inc()
                     log.error("jobs.fenced", executor=self._executors.id)
                     self._on_fenced()
                     return
@@ -64,6 +66,8 @@ class Takeover:
         """Take over what the dead have left."""
         for dead in self._executors.claim_dead(trust_heartbeats=trust_heartbeats):
             moved = self._resume(dead.executor_id)
+            metrics.TAKEOVERS.inc()
+            metrics.JOBS_TAKEN_OVER.inc(moved)
             log.info("jobs.taken_over", of=dead.executor_id, jobs=moved)
             # Had we died before this line, another one would sweep again when our claim runs out.
             self._executors.forget(dead)

@@ -3,86 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Literal
 
-import structlog
-
-from deskterior.callback_messages import OwnCode, desk_found, no_code
+from deskterior.callback_messages import desk_found
 from deskterior.config import Settings
 from deskterior.errors import CustomModelMissing, NotFound, Overloaded
-from deskterior.jobs.database import Database, DatabaseAway
-from deskterior.jobs.engine import Engine, Job
-from deskterior.makeover.delivery import Delivery, Sender, Terms
-from deskterior.makeover.describe import Describe
-from deskterior.makeover.drafts import Drafts
+from deskterior.jobs import executors
+from deskterior.jobs.database import Database
+from deskterior.jobs.queueing import Jobs, Queueing
+from deskterior.makeover.delivery import Delivery, Terms
 from deskterior.makeover.events import ProgressEvent, StageEvent, progress_event, stage_events
-from deskterior.makeover.journal import Journal, Run
-from deskterior.makeover.photo import Desk, Kept, Photos, TakePhoto
-from deskterior.makeover.pictures import Picture, Pictures
-from deskterior.makeover.prompts import Prompts
-from deskterior.makeover.prompts.own import OwnPrompts
-from deskterior.makeover.publish import Publish
+from deskterior.makeover.outfit import Kind, Outfit
+from deskterior.makeover.photo import Kept, TakePhoto
+from deskterior.makeover.pictures import Picture
 from deskterior.makeover.register import Origin, Register, Whole
-from deskterior.makeover.render import Render
-from deskterior.makeover.render_ourselves import RenderOurselves
-from deskterior.makeover.shop import Shop
 from deskterior.makeover.spending import Expected, SpendingCap
 from deskterior.makeover.suggest import Suggest
 from deskterior.makeover.tables import metadata
 from deskterior.makeover.view import View
 from deskterior.makeover.waiting import WaitingLimit
 from deskterior.makeover.watch import Watch
-from deskterior.makeover.workflow import Makeover, RenderStage, Stages
-from deskterior.providers import ImageModel, ProductSearch, VisionModel
-from deskterior.providers.custom import OwnModel
+from deskterior.makeover.workshop import Workshop
 from deskterior.schemas import Description, GenerateRequest, Task, TaskPage, TaskState, TaskStatus
-from deskterior.storage import Storage
 
-log = structlog.get_logger(__name__)
-
-Kind = Literal["v1", "v2"]
 NOBODY = Origin()
-DELIVERIES = 32
-"""Callbacks under way at once in one process."""
-MEND_S = 10.0
-"""How often tasks and callbacks without a job are looked for."""
-KEEP = timedelta(days=7)
-"""How long the engine's own records of ended jobs are kept, for whoever looks into a fault."""
-SWEEP = timedelta(hours=1)
 DRAIN_S = 20.0
 """How long a stop waits for stages that are under way."""
 QUIET_S = 15.0
 """A stream of events looks again after so long without a change."""
 
 
-@dataclass(frozen=True)
-class Outfit:
-    """What a makeover is made with."""
-
-    photos: Photos
-    storage: Storage
-    desk: Desk
-    desk_threshold: float
-    vision: VisionModel
-    images: Mapping[Kind, ImageModel]
-    """The model that draws each kind for money; a kind without one cannot be made here."""
-    search: ProductSearch
-    sender: Sender
-    prompts: Prompts
-    own_code: OwnCode = no_code
-    own_model: OwnModel | None = None
-    """What draws v2."""
-
-
 class Makeovers:
-    """`launch` before use, `close` after; both on the event loop that the makeovers run on. One per process."""
+    """`launch` before use, `close` after; both on one event loop. One per process.
 
-    def __init__(self, settings: Settings, database: Database, outfit: Outfit) -> None:
+    Args:
+        runs_jobs: whether makeovers are made in this process; otherwise they are left to the job workers.
+    """
+
+    def __init__(self, settings: Settings, database: Database, outfit: Outfit, *, runs_jobs: bool = True) -> None:
         self._outfit = outfit
+        self._ttl_s = settings.executor_ttl_s
         self._expected = Expected.of(settings)
         self._database = database
         self._watch = Watch(self._database)
@@ -95,81 +56,58 @@ class Makeovers:
             self._register,
             self._view,
             Terms(settings.callback_format, settings.callback_max_age_s, outfit.own_code),
-            submit=lambda job_id, arguments, delay_s: self._engine.submit(
-                "deliver", job_id, *arguments, delay_s=delay_s
-            ),
+            submit=lambda job_id, arguments, delay_s: self._jobs.submit("deliver", job_id, *arguments, delay_s=delay_s),
             changed=self._watch.changed,
-        )
-        journal = Journal(
-            self._database,
-            checkpoint=lambda: self._engine.checkpoint(),
-            changed=self._watch.changed,
-            renders_per_minute=settings.render_per_minute,
         )
         photo = TakePhoto(
             outfit.photos, outfit.storage, outfit.desk, outfit.desk_threshold if settings.require_desk else None
         )
         self._suggest = Suggest(self._database, cap, photo, outfit.vision, self._expected.describe)
-        drafts = Drafts(database)
-        pictures = Pictures(outfit.storage, drafts)
-        places = {kind: asyncio.Semaphore(settings.render_concurrency) for kind in ("v1", "v2")}
-        render: dict[str, RenderStage] = {
-            kind: Render(
-                model,
-                pictures,
-                outfit.prompts,
-                expected=self._expected.render,
-                allowed=settings.image_attempts,
-                places=places[kind],
+        self._workshop: Workshop | None = None
+        if runs_jobs:
+            self._workshop = Workshop(
+                settings,
+                database,
+                outfit,
+                register=self._register,
+                watch=self._watch,
+                delivery=self._delivery,
+                expected=self._expected,
+                photo=photo,
             )
-            for kind, model in outfit.images.items()
-        }
-        own_prompts = OwnPrompts.load()
-        if outfit.own_model is not None:
-            render["v2"] = RenderOurselves(
-                outfit.own_model, pictures, own_prompts, places=places["v2"], ended=self._ended
-            )
-        stages = Stages(
-            photo=photo,
-            describe=Describe(outfit.vision, self._expected.describe),
-            render=render,
-            shop=Shop(outfit.search),
-            publish=Publish(outfit.storage, drafts),
-        )
-        self.kinds = frozenset(render)
-        versions = {"v1": outfit.prompts.version, "v2": f"{outfit.prompts.version}+{own_prompts.version}"}
-        makeover = Makeover(journal, stages, self._delivery, versions)
-        self._engine = Engine(
-            self._database,
-            [
-                Job("makeover", makeover.run, settings.jobs_concurrency),
-                Job("deliver", self._delivery.deliver, DELIVERIES),
-            ],
-            executor_ttl_s=settings.executor_ttl_s,
-        )
-        self._mender: asyncio.Task[None] | None = None
+        self._jobs: Jobs = self._workshop.engine if self._workshop else Queueing(database)
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """What can be made."""
+        return self._outfit.kinds
 
     async def launch(self) -> None:
-        """Open the job store and begin to run what is in it.
+        """Open the job store and begin to run what is in it, if this process runs jobs.
 
         Raises:
             DatabaseError: it cannot be used; says why.
         """
         await asyncio.to_thread(self._database.create, metadata)
-        await self._engine.launch()
-        self._mender = asyncio.create_task(self._mend(), name="makeovers-mend")
+        await (self._workshop or self._jobs).launch()
 
     async def close(self, drain_s: float = DRAIN_S) -> None:
         """Stop. Calls under way have `drain_s` seconds; what is left goes on after the next start, or elsewhere."""
-        if self._mender is not None:
-            self._mender.cancel()
-            await asyncio.gather(self._mender, return_exceptions=True)
-        await self._engine.close(drain_s)
+        await (self._workshop or self._jobs).close(drain_s)
         await self._watch.aclose()
 
     async def check(self) -> str:
         """For the health check. Raises Overloaded with the reason."""
-        return await self._engine.check()
+        return await self._jobs.check()
+
+    async def check_workers(self) -> str:
+        """Who makes makeovers, in words. Raises DatabaseAway."""
+        if self._workshop:
+            return "ok (in this process)"
+        living = await self._database.read(lambda connection: executors.living(connection, self._ttl_s))
+        if not living:
+            return "nobody: no job worker is alive, and makeovers wait until one is"
+        return f"ok ({living} job worker{'s' if living > 1 else ''})"
 
     async def start(self, request: GenerateRequest, kind: Kind = "v1", origin: Origin = NOBODY) -> Task:
         """Have a makeover made. The same idempotency key of the same owner is the same task.
@@ -183,7 +121,7 @@ class Makeovers:
         """
         if kind not in self.kinds:
             raise CustomModelMissing("No drawing model of our own is installed here; use /v1/generate")
-        self._engine.admit()
+        self._jobs.admit()
         if kind == "v2" and self._outfit.own_model is not None:
             await self._outfit.own_model.check_ready()
         whole = await self._register.create(request, kind, origin, reserved=self._expected.usd[kind])
@@ -232,7 +170,7 @@ class Makeovers:
         Raises:
             NotFound, TaskNotFinished, TaskFinished, SpendingCapReached, RateLimited, Overloaded
         """
-        self._engine.admit()
+        self._jobs.admit()
         job_id = await self._register.retry(task_id, self._expected.usd, origin, owner)
         await self._submit(task_id, job_id)
         return await self.get(task_id, owner)
@@ -243,7 +181,7 @@ class Makeovers:
         for key in _keys(whole):
             await self._outfit.storage.delete(key)
         task = await self._register.delete(task_id, owner)
-        await self._engine.forget([task.job_id])
+        await self._jobs.forget([task.job_id])
 
     async def events(self, task_id: str, owner: str | None = None) -> AsyncIterator[StageEvent | ProgressEvent | Task]:
         """Every stage of the task as it begins and ends, those of the past first, and the steps of a drawing under
@@ -271,39 +209,10 @@ class Makeovers:
         await self._delivery.post(desk_found(status))
 
     async def _submit(self, task_id: str, job_id: str) -> None:
-        # Had the service begun to stop at this very moment: the task is written down, so it will be made.
+        # Had the service begun to stop at this very moment, or the job store gone away: the task is written down, and
+        # whoever runs jobs looks for those that have none.
         with suppress(Overloaded):
-            await self._engine.submit("makeover", job_id, task_id, job_id)
-
-    async def _ended(self, run: Run) -> None:
-        """Returns when a run may go no further: its task was cancelled or deleted, or another run has it."""
-        while True:
-            await self._watch.wait(run.task.id, run.task.version, QUIET_S, for_end=True)
-            try:
-                if (await self._register.row(run.task.id)).token != run.token:
-                    return
-            except NotFound:
-                return
-            except DatabaseAway as error:
-                log.warning("makeover.unwatched", internal=error.internal)
-                await asyncio.sleep(1.0)
-
-    async def _mend(self) -> None:
-        """Give a job to what has none: a process may die between writing a task down and queueing its job."""
-        swept = datetime.min.replace(tzinfo=UTC)
-        while True:
-            await asyncio.sleep(MEND_S)
-            try:
-                if (now := datetime.now(UTC)) - swept > SWEEP and not await self._engine.forget_old(now - KEEP):
-                    swept = now
-                stale = {task.job_id: task for task in await self._register.unfinished()}
-                for job_id in await self._engine.finished(list(stale)) if stale else ():
-                    if task := await self._register.requeue(stale[job_id]):
-                        log.warning("makeover.requeued", task_id=task.id)
-                        await self._submit(task.id, task.job_id)
-                await self._delivery.find_lost()
-            except Exception as error:  # noqa: BLE001 - stopping, no database, no DBOS just now: the next round will do
-                log.warning("makeovers.mend_failed", error=type(error).__name__)
+            await self._jobs.submit("makeover", job_id, task_id, job_id)
 
 
 def _keys(whole: Whole) -> list[str]:

@@ -16,7 +16,7 @@ from deskterior.config import Settings
 from deskterior.errors import DeskteriorError, InternalError, TaskCancelled, TaskNotFinished
 from deskterior.gateway.caller import caller_of
 from deskterior.gateway.limits import allowance
-from deskterior.makeover.makeovers import Kind
+from deskterior.makeover.outfit import Kind
 from deskterior.makeover.register import Origin
 from deskterior.routers.files import remember_base
 from deskterior.schemas import Description, GenerateRequest, Problem, PromptResponse, Task

@@ -26,11 +26,13 @@ _UNHEALTHY: dict[int | str, dict[str, Any]] = {503: {"model": Health, "descripti
 @router.api_route("/health", methods=["GET", "HEAD"], summary="Can the service do its work?", responses=_UNHEALTHY)
 @router.api_route("/healthcheck", methods=["GET", "HEAD"], summary="The same", name="healthcheck", responses=_UNHEALTHY)
 async def health(response: Response, to: Annotated[Services, Depends(services)]) -> Health:
-    """Run the model, ask the GPU where there is one, and the job store; our own drawing model is only told of."""
+    """Run the model, ask the GPU where there is one, and the job store. Of job workers and our own drawing
+    model it only tells: without them the rest works, and tasks wait."""
     checks: dict[str, Callable[[], Awaitable[str]]] = {
         "desk_classifier": lambda: _desk(to),
         "gpu": lambda: asyncio.to_thread(check_gpu),
         "job_store": to.makeovers.check,
+        "job_workers": to.makeovers.check_workers,
         "drawing_model": lambda: _drawing(to),
     }
     outcomes = await asyncio.gather(*(_outcome(check) for check in checks.values()))

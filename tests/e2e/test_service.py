@@ -45,7 +45,8 @@ def test_health_says_what_was_checked(base: str, path: str) -> None:
     answer = httpx.get(f"{base}{path}")
     assert answer.status_code == 200
     assert answer.json()["status"] == "healthy"
-    assert set(answer.json()["checks"]) == {"desk_classifier", "gpu", "job_store"}
+    parts = {"desk_classifier", "gpu", "job_store", "job_workers", "drawing_model"}
+    assert set(answer.json()["checks"]) == parts
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/schema.json", "/app/routers/readyz"])

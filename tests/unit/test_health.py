@@ -17,6 +17,8 @@ from deskterior.jobs.database import DatabaseAway
 from deskterior.routers import healthcheck
 from tests.gateways import anybody
 
+WELL = {"gpu": "none", "job_store": "ok", "job_workers": "ok", "drawing_model": "ok"}
+
 
 async def fine() -> str:
     return "ok"
@@ -33,10 +35,13 @@ async def health(
     desk: Callable[[], Awaitable[str]] = fine,
     jobs: Callable[[], Awaitable[str]] = fine,
     drawing: Callable[[], Awaitable[str]] = fine,
+    workers: Callable[[], Awaitable[str]] = fine,
 ) -> httpx.Response:
     app = create_app()
     app.state.services = SimpleNamespace(
-        desk=SimpleNamespace(check=desk), makeovers=SimpleNamespace(check=jobs), drawing=SimpleNamespace(check=drawing)
+        desk=SimpleNamespace(check=desk),
+        makeovers=SimpleNamespace(check=jobs, check_workers=workers),
+        drawing=SimpleNamespace(check=drawing),
     )
     front = Front(app, api=app, enter=anybody, body_max_bytes=1024, max_concurrency=1)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(front), base_url="http://test") as http:
@@ -46,8 +51,7 @@ async def health(
 async def test_all_well_is_healthy() -> None:
     answer = await health()
     assert answer.status_code == 200
-    checks = {"desk_classifier": "ok", "gpu": "none", "job_store": "ok", "drawing_model": "ok"}
-    assert answer.json() == {"status": "healthy", "checks": checks}
+    assert answer.json() == {"status": "healthy", "checks": {**WELL, "desk_classifier": "ok"}}
 
 
 @pytest.mark.parametrize(
@@ -59,7 +63,7 @@ async def test_a_model_that_fails_is_unhealthy_and_named(error: Exception, said:
     assert answer.status_code == 503
     assert answer.headers["content-type"] == "application/json"
     assert answer.json()["status"] == "unhealthy"
-    assert answer.json()["checks"] == {"desk_classifier": said, "gpu": "none", "job_store": "ok", "drawing_model": "ok"}
+    assert answer.json()["checks"] == {**WELL, "desk_classifier": said}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from deskterior.jobs.database import Database, DatabaseAway
-from deskterior.makeover.makeovers import Kind, Makeovers
+from deskterior.makeover.makeovers import Makeovers
+from deskterior.makeover.outfit import Kind
 from deskterior.makeover.register import Origin
 from deskterior.schemas import GenerateRequest, Task
 from runners.drawing import DrawingClient

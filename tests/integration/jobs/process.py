@@ -20,7 +20,8 @@ import structlog
 
 from deskterior.jobs.database import Database
 from deskterior.makeover.journal import Run
-from deskterior.makeover.makeovers import Kind, Makeovers
+from deskterior.makeover.makeovers import Makeovers
+from deskterior.makeover.outfit import Kind
 from deskterior.makeover.register import Origin
 from deskterior.makeover.tables import UNFINISHED, callbacks, tasks
 from deskterior.makeover.workflow import Makeover

@@ -16,7 +16,7 @@ from PIL import Image
 from deskterior.callbacks import Delivered, Outcome
 from deskterior.config import Settings
 from deskterior.errors import DeskteriorError
-from deskterior.makeover.makeovers import Outfit
+from deskterior.makeover.outfit import Outfit
 from deskterior.makeover.prompts import Prompts
 from deskterior.providers import Described, Drawn, Found
 from deskterior.providers.custom import OwnModel

@@ -89,7 +89,7 @@ class TestMending:
     async def test_a_task_whose_job_got_lost_is_queued_again(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("deskterior.makeover.makeovers.MEND_S", 0.05)
+        monkeypatch.setattr("deskterior.makeover.workshop.MEND_S", 0.05)
         async with open_house(tmp_path) as house:
             house.sender.enabled = False
             task = await house.made()
@@ -100,7 +100,7 @@ class TestMending:
             assert house.count("render") == 1
 
     async def test_a_callback_whose_job_got_lost_is_sent(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("deskterior.makeover.makeovers.MEND_S", 0.05)
+        monkeypatch.setattr("deskterior.makeover.workshop.MEND_S", 0.05)
         async with open_house(tmp_path) as house:
             await house.made()
             lost = {"status": "pending", "due_at": time.time() - 120}
@@ -111,7 +111,7 @@ class TestMending:
     async def test_a_desk_found_while_the_service_stops_is_told_after_the_next_start(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("deskterior.makeover.makeovers.MEND_S", 0.05)
+        monkeypatch.setattr("deskterior.makeover.workshop.MEND_S", 0.05)
         monkeypatch.setattr("deskterior.makeover.delivery.LOST_S", 0.0)
         async with open_house(tmp_path) as house:
             await house.makeovers.close(0)
@@ -121,7 +121,7 @@ class TestMending:
             await until(lambda: house.sender.sent)
 
     async def test_a_round_that_fails_is_not_the_last(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("deskterior.makeover.makeovers.MEND_S", 0.05)
+        monkeypatch.setattr("deskterior.makeover.workshop.MEND_S", 0.05)
         rounds = 0
 
         async def fails(*_: object) -> int:
@@ -204,7 +204,7 @@ class TestMending:
     async def test_a_database_that_is_away_at_a_beginning_delays_the_task(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("deskterior.makeover.makeovers.MEND_S", 0.05)
+        monkeypatch.setattr("deskterior.makeover.workshop.MEND_S", 0.05)
         monkeypatch.setattr("deskterior.makeover.register.STUCK_S", 0.0)
         async with open_house(tmp_path) as house:
 
@@ -221,9 +221,9 @@ class TestMending:
     async def test_the_records_of_ended_jobs_do_not_pile_up(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("deskterior.makeover.makeovers.MEND_S", 0.05)
-        monkeypatch.setattr("deskterior.makeover.makeovers.KEEP", timedelta(0))
-        monkeypatch.setattr("deskterior.makeover.makeovers.SWEEP", timedelta(0))
+        monkeypatch.setattr("deskterior.makeover.workshop.MEND_S", 0.05)
+        monkeypatch.setattr("deskterior.makeover.workshop.KEEP", timedelta(0))
+        monkeypatch.setattr("deskterior.makeover.workshop.SWEEP", timedelta(0))
         async with open_house(tmp_path) as house:
             task = await house.made()
             left = sa.text("select count(*) from workflow_status")

@@ -16,6 +16,7 @@ from deskterior.errors import (
     TaskFinished,
     TaskNotFinished,
 )
+from deskterior.jobs.engine import Engine
 from deskterior.makeover.events import StageEvent
 from deskterior.makeover.register import Origin
 from deskterior.schemas import Concept, GenerateRequest, Task
@@ -117,7 +118,9 @@ class TestDelete:
         held.set()
 
         await until(lambda: house.ledger.count("fetch answered"))
-        await until(lambda: not house.makeovers._engine._running["makeover"])
+        engine = house.makeovers._jobs
+        assert isinstance(engine, Engine)
+        await until(lambda: not engine._running["makeover"])
         assert set(house.folder.rglob("*.png")) == before
 
     async def test_is_refused_while_the_task_is_under_way(self, house: House) -> None:
