@@ -1,4 +1,4 @@
-"""A backend in Java (Spring's RestTemplate, the JDK's own client, a strict Jackson) calls, and reads what it is told."""
+"""A backend in Java (RestTemplate, the JDK's own client, a strict Jackson) calls, and reads what it is told."""
 
 from __future__ import annotations
 
