@@ -17,7 +17,7 @@ from deskterior.errors import DeskteriorError, Invalid, ServerError
 from deskterior.gateway.access import Access
 from deskterior.gateway.documented import document
 from deskterior.problems import of_status, problem_response
-from deskterior.routers import classify, files, generate, healthcheck, info, tasks, uploads
+from deskterior.routers import classify, files, generate, healthcheck, info, studio, tasks, uploads
 from deskterior.schemas import Problem
 
 log = structlog.get_logger(__name__)
@@ -48,7 +48,7 @@ def create_app(access: Access | None = None) -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    for module in (classify, generate, tasks, uploads, files, healthcheck, info):
+    for module in (classify, generate, tasks, uploads, files, healthcheck, info, studio):
         app.include_router(module.router)
     app.add_exception_handler(DeskteriorError, _deskterior_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
