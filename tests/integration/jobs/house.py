@@ -32,6 +32,12 @@ class FlightyDatabase(Database):
             raise DatabaseAway
         return await super().write(work, durable=durable)
 
+    async def in_turn(self, work: Callable[[], T]) -> T:
+        if self.away:
+            self.away -= 1
+            raise DatabaseAway
+        return await super().in_turn(work)
+
 
 @dataclass
 class House:
@@ -66,15 +72,21 @@ class House:
 
 @asynccontextmanager
 async def open_house(
-    folder: Path, *, url: str = "", drain_s: float = 5, drawing: DrawingClient | None = None, **settings: object
+    folder: Path,
+    *,
+    url: str = "",
+    drain_s: float = 5,
+    drawing: DrawingClient | None = None,
+    runs_jobs: bool = True,
+    **settings: object,
 ) -> AsyncIterator[House]:
-    """One at a time: DBOS is one per process."""
+    """One at a time: DBOS is one per process. Without `runs_jobs` it is an API's, whose jobs others run."""
     url = url or f"sqlite:///{folder}/jobs.sqlite"
     made = make_settings(url, folder, **settings)
     database = FlightyDatabase(url)
     faults, ledger = Faults(), Ledger(folder / "ledger")
     outfit, sender = make_outfit(made, ledger, faults, drawing=drawing)
-    makeovers = Makeovers(made, database, outfit)
+    makeovers = Makeovers(made, database, outfit, runs_jobs=runs_jobs)
     await makeovers.launch()
     try:
         yield House(makeovers, database, ledger, faults, sender, folder)

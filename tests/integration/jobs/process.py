@@ -50,6 +50,8 @@ class Orders:
     forever: bool = False
     """Stay, and run what comes, until killed."""
     kind: Kind = "v1"
+    runs_jobs: bool = True
+    """Otherwise it is an API whose jobs others run."""
     upgraded: bool = False
     """Be a later release, with one more stage before all others."""
     settings: dict[str, object] = field(default_factory=dict)
@@ -109,7 +111,7 @@ async def _run(orders: Orders) -> None:
     ledger = Ledger(orders.folder / "ledger", killer.reached)
     painter = Painter() if orders.kind == "v2" else None
     outfit, _ = make_outfit(settings, ledger, faults, drawing=painter)
-    makeovers = Makeovers(settings, database, outfit)
+    makeovers = Makeovers(settings, database, outfit, runs_jobs=orders.runs_jobs)
     await makeovers.launch()
     (orders.folder / f"up-{os.getpid()}").touch()
     for number in range(orders.begin):
