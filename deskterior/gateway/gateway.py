@@ -100,12 +100,11 @@ class Gateway:
         except Unauthenticated:
             await self._limits.count(STRANGER, address, method, get_route_path(scope))
             raise
-        self._limits.look_at_keys_of(address)
         try:
             return await self._find(shown)
         except Unauthenticated as error:
-            log.warning("gateway.unauthenticated", key_id=key_id(shown), reason=error.detail)
             await self._limits.wrong_key(address)
+            log.warning("gateway.unauthenticated", key_id=key_id(shown), reason=error.detail)
             raise
 
     async def _find(self, shown: str) -> Caller:

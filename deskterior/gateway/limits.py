@@ -20,6 +20,7 @@ from deskterior.gateway.caller import Caller
 from deskterior.gateway.limits_settings import RATES, LimitSettings
 from deskterior.gateway.limits_storage import InProcess, OnPostgres, SharedWhileItAnswers, SlidingWindows
 from deskterior.makeover.spending import UNLIMITED, Allowance
+from deskterior.telemetry import metrics
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -43,6 +44,7 @@ class Limit:
         return RateLimitItemPerMinute(self.per_minute, namespace=self.name)
 
     def reached(self, wait_s: float) -> RateLimited:
+        metrics.RATE_LIMITED.labels(self.name).inc()
         wait_s = max(1, math.ceil(wait_s))
         error = RateLimited(f"{self.sentence}. Wait {wait_s} s, or {self.mend}", retry_after=wait_s)
         error.headers = tuple(_headers(self.per_minute, 0, wait_s))
@@ -79,13 +81,13 @@ class Limits:
     async def aclose(self) -> None:
         await self._counts.aclose()
 
-    def look_at_keys_of(self, address: str) -> None:
-        """Before a key is looked at. Raises RateLimited for an address that has shown too many wrong ones."""
-        self._refuse_if_full(self._failures, address)
-
     async def wrong_key(self, address: str) -> None:
-        """Count an answer 401. Raises RateLimited in its place when there have been too many."""
+        """Count a wrong key. Raises RateLimited in place of the 401 when there have been too many.
+
+        Right ones pass all the while: others may share the address, and nobody comes upon 256 bits by trying.
+        """
         if self._failures.per_minute:
+            self._refuse_if_full(self._failures, address)
             await self._hit(self._failures, address)
 
     async def count(self, caller: Caller, address: str, method: str, path: str) -> Headers:

@@ -43,8 +43,8 @@ class LimitSettings(BaseSettings):
     address_requests_per_minute: Rate = None
     """Requests a minute without a key from one address (IPv6: one /64). 60000 in development, 300 in production."""
     address_failures_per_minute: Rate = None
-    """Wrong keys a minute from one address; beyond it no key from there is looked at. 600 in development, 20 in
-    production."""
+    """Wrong keys a minute from one address; beyond it each is 429 and not logged, and right ones pass. 600 in
+    development, 20 in production."""
     address_files_per_minute: Rate = None
     """Requests of `/files/` a minute from one address. 60000 in development, 1200 in production."""
     key_usd_per_day: float = Field(default=0.0, ge=0)

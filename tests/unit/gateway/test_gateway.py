@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from deskterior.config import Settings, SettingsError
-from deskterior.errors import DeskteriorError, Forbidden, MethodNotAllowed, NotFound, Unauthenticated
+from deskterior.errors import DeskteriorError, Forbidden, MethodNotAllowed, NotFound, RateLimited, Unauthenticated
 from deskterior.gateway.caller import EVERYONE, STRANGER, Caller
 from deskterior.gateway.gateway import Gateway
 from deskterior.gateway.keys import Entry, write
@@ -101,6 +101,17 @@ async def test_a_refused_key_is_in_the_log_by_its_id_alone(gateway: Gateway) -> 
             await enter(gateway, "POST", "/v1/generate", key)
     assert [line.get("key_id", line.get("caller")) for line in logs] == [KEYS["eyes"][1].id, None, None, "eyes"]
     assert not any(secret in str(logs) for secret in (key[18:40], "some-secret", "xxx"))
+
+
+async def test_a_flood_of_wrong_keys_keeps_out_no_right_one_from_the_same_address() -> None:
+    """A whole company may come from one address, or everybody where a proxy stands before the service."""
+    gateway = Gateway.open(settings(address_failures_per_minute=2))
+    with capture_logs() as logs:
+        for number in range(20):
+            with pytest.raises(Unauthenticated if number < 2 else RateLimited):
+                await enter(gateway, "POST", "/classify", f"wrong-{number}")
+            assert (await enter(gateway, "POST", "/classify", KEYS["eyes"][0])).name == "eyes"
+    assert len(logs) == 2
 
 
 async def test_without_keys_everybody_may_do_everything_and_the_start_says_so() -> None:

@@ -113,19 +113,17 @@ async def test_no_limit_is_no_header() -> None:
     assert await ask(limits(key_requests_per_minute=0, key_generates_per_minute=0), path="/v1/generate") == {}
 
 
-async def test_an_address_that_shows_wrong_keys_is_not_looked_at_for_a_while() -> None:
+async def test_an_address_that_shows_wrong_keys_is_told_to_wait() -> None:
     clock = Clock()
     of = limits(clock, address_failures_per_minute=2)
     for _ in range(2):
-        of.look_at_keys_of(HERE)
         await of.wrong_key(HERE)
-    with pytest.raises(RateLimited) as raised:
-        await of.wrong_key(HERE)
-    with pytest.raises(RateLimited, match="wrong keys"):
-        of.look_at_keys_of(HERE)
-    of.look_at_keys_of(THERE)
+    for _ in range(2):
+        with pytest.raises(RateLimited, match="wrong keys") as raised:
+            await of.wrong_key(HERE)
+    await of.wrong_key(THERE)
     clock.now += raised.value.retry_after or 0
-    of.look_at_keys_of(HERE)
+    await of.wrong_key(HERE)
 
 
 async def test_a_key_may_have_any_name() -> None:
