@@ -9,6 +9,7 @@ import argparse
 import fcntl
 import os
 import re
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -144,13 +145,15 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _replace(path: Path, entries: Sequence[Entry]) -> None:
-    """Write the file at one stroke, for its owner's eyes alone: a service may read it at any moment."""
+    """Write the file at one stroke: a service may read it at any moment. A new one is for its owner's eyes alone."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            if path.exists() and os.geteuid() == 0:
-                # The service must go on being able to read what root changes.
-                os.fchown(file.fileno(), path.stat().st_uid, path.stat().st_gid)
+            if path.exists():
+                # Who could read it must go on to: a service that cannot keeps the keys that it has, the revoked too.
+                was = path.stat()
+                os.fchown(file.fileno(), was.st_uid, was.st_gid)
+                os.fchmod(file.fileno(), stat.S_IMODE(was.st_mode))
             file.write(write(entries))
             file.flush()
             os.fsync(file.fileno())

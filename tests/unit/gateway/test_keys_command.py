@@ -101,11 +101,39 @@ def test_keys_in_the_setting_itself_are_listed_and_not_revoked(
     assert "take the entry" in capsys.readouterr().err
 
 
-def test_nobody_else_may_read_the_file(file: Path) -> None:
-    make(file)
-    file.chmod(0o644)
+def test_nobody_else_may_read_a_new_file(file: Path) -> None:
     make(file)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
+def test_whoever_could_read_the_file_still_can(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mode: int
+) -> None:
+    """A service of another user, which reads it as its group, has to learn of a revoked key."""
+    make(file)
+    file.chmod(mode)
+    given: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "fchown", lambda _, user, group: given.append((user, group)))
+    make(file)
+    command.main(["revoke", read(file.read_text())[0].id, "--file", str(file)])
+    assert stat.S_IMODE(file.stat().st_mode) == mode
+    assert given == [(os.getuid(), os.getgid())] * 2
+
+
+def test_a_file_that_cannot_be_left_to_its_owner_is_left_as_it_is(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    make(file)
+    before = file.read_text()
+    monkeypatch.setattr(os, "fchown", refuse)
+    assert command.main(["revoke", read(before)[0].id, "--file", str(file)]) == 1
+    assert "Operation not permitted" in capsys.readouterr().err
+    assert file.read_text() == before
+    assert os.listdir(file.parent) == ["keys.json"]  # noqa: PTH208 - names alone
     assert os.listdir(file.parent) == ["keys.json"]  # noqa: PTH208 - names alone
 
 
