@@ -1,6 +1,34 @@
 """What a process that serves does once, between loading and its first request."""
 
+from __future__ import annotations
+
+import ctypes
 import gc
+import os
+import signal
+import sys
+
+MAIN = "DESKTERIOR_MAIN_PROCESS"
+_PR_SET_PDEATHSIG = 1
+
+
+def be_main() -> None:
+    """Tell the processes that this one is about to start whose they are."""
+    os.environ[MAIN] = str(os.getpid())
+
+
+def end_with_main() -> None:
+    """Have the kernel send this process SIGTERM when the main process is gone, however it died: nobody else would.
+
+    A worker that its main process left behind would hold the port for ever, and answer with what was installed then.
+    On Linux, and under a main process of ours; elsewhere it does nothing.
+    """
+    main = os.environ.get(MAIN)
+    if main is None or sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(main):  # it has died meanwhile
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def keep_loaded() -> None:
