@@ -14,7 +14,9 @@ from deskterior import telemetry
 from deskterior.app import create_app
 from deskterior.browsers import Browsers
 from deskterior.config import SettingsError, settings
-from deskterior.front import Front, Scope
+from deskterior.figures import Figures
+from deskterior.front import Front, Scope, respelled
+from deskterior.gateway.access import route_of
 from deskterior.gateway.caller import Entry
 from deskterior.gateway.limits_http import bound_connections
 from deskterior.makeover.makeovers import NOBODY
@@ -22,7 +24,9 @@ from deskterior.routers.classify import look
 from deskterior.routers.generate import make
 from deskterior.schemas import ClassifyRequest, Description, GenerateRequest, PromptResponse, TaskStatus
 from deskterior.services import Services
-from deskterior.startup import keep_loaded
+from deskterior.startup import be_main, end_with_main, keep_loaded
+from deskterior.telemetry import folder, serving, traces
+from deskterior.telemetry.bentoml import label_by_route
 from runners.launcher import ChildFailed, start_beside, start_job_workers
 
 try:
@@ -30,6 +34,7 @@ try:
 except SettingsError as error:
     raise SystemExit(f"Deskterior does not start. {error}") from None
 bound_connections(SETTINGS.header_max_bytes, SETTINGS.header_timeout_s)
+label_by_route(lambda path: route_of(respelled(path)))
 API = create_app(SETTINGS.access)
 
 
@@ -50,6 +55,7 @@ ANSWER_WITHIN_S = max(SETTINGS.wait_max_s, 300) + 30
     # short, because each request leaves a timer behind until it has passed.
     traffic={"timeout": ANSWER_WITHIN_S + 30},
     logging={"access": {"enabled": False}},
+    tracing={"excluded_urls": [".*"]},  # our own spans begin in Front
 )
 class Deskterior:
     @bentoml.on_deployment
@@ -59,10 +65,12 @@ class Deskterior:
 
         Settings that cannot be used end the start here. A worker that dies of them is started again for ever.
         """
+        be_main()
         try:
             telemetry.configure_logging("error", SETTINGS.log_format)  # the workers say the rest
             asyncio.run(Services.rehearse(SETTINGS))
             telemetry.configure_logging(SETTINGS.log_level, SETTINGS.log_format)
+            folder.share()
             start_beside(SETTINGS)
             start_job_workers(SETTINGS)
         except (SettingsError, ChildFailed) as error:
@@ -70,13 +78,21 @@ class Deskterior:
 
     @bentoml.on_startup
     async def open(self) -> None:
+        end_with_main()
         telemetry.configure_logging(SETTINGS.log_level, SETTINGS.log_format)
+        serving.begin(SETTINGS)
         self.services = API.state.services = await Services.open(SETTINGS)
+        self.figures = Figures.of(self.services)
         keep_loaded()
 
     @bentoml.on_shutdown
     async def close(self) -> None:
         await self.services.aclose()
+        await traces.stop()
+
+    async def __metrics__(self, counted: str) -> str:
+        """What BentoML serves at /metrics: the figures of all processes, and of what they share."""
+        return counted + await self.figures.text()
 
     @bentoml.api(route="/classify")
     async def classify(self, request: ClassifyRequest, /) -> TaskStatus:

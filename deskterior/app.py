@@ -19,6 +19,7 @@ from deskterior.gateway.documented import document
 from deskterior.problems import of_status, problem_response
 from deskterior.routers import classify, files, generate, healthcheck, info, studio, tasks, uploads
 from deskterior.schemas import Problem
+from deskterior.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +61,7 @@ def create_app(access: Access | None = None) -> FastAPI:
 
 
 def _answer(request: Request, error: DeskteriorError) -> Response:
+    metrics.PROBLEMS.labels(error.slug).inc()
     headers, body = problem_response(error, getattr(request.state, "request_id", None))
     return Response(body, error.status, {name.decode(): value.decode() for name, value in headers})
 

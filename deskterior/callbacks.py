@@ -23,6 +23,8 @@ from standardwebhooks import Webhook
 
 from deskterior.callback_messages import FlatMessage
 from deskterior.config import Settings, SettingsError
+from deskterior.telemetry import traces
+from deskterior.telemetry.calls import OK, Call, outside_call
 
 log = structlog.get_logger(__name__)
 
@@ -135,6 +137,13 @@ class CallbackSender:
         again; nothing is raised.
         """
         headers = self._signer.headers(message_id, body, datetime.now(UTC)) if self._signer else {}
+        with outside_call("backend", "callback") as call:
+            outcome = await self._attempt(message_id, body, {**headers, **traces.headers()}, call)
+            if isinstance(outcome, TryAgain) and call.outcome == OK:
+                call.outcome = "unreachable"
+        return outcome
+
+    async def _attempt(self, message_id: str, body: bytes, headers: dict[str, str], call: Call) -> Outcome:
         response: httpx.Response | None = None
         try:
             # httpx limits each read; this limits them all together.
@@ -142,6 +151,7 @@ class CallbackSender:
                 asyncio.timeout(self._timeout_s),
                 self._client.stream("POST", self._url, content=body, headers=headers) as response,
             ):
+                call.answered(response.status_code)
                 answer = await _read(response)
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             if response is not None and response.is_success:
@@ -149,6 +159,7 @@ class CallbackSender:
             log.info("callback.failed", message_id=message_id, error=repr(error))
             return TryAgain(_why(error, self._timeout_s))
         if response.is_success or (self._flat and response.status_code == 404 and _nothing_missed(body, answer)):
+            call.outcome = OK
             return Delivered()
         return TryAgain(_refusal(response), _retry_after(response))
 

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import structlog
 from prometheus_client import CollectorRegistry, generate_latest
@@ -19,9 +20,11 @@ from prometheus_client.registry import Collector
 from deskterior import version
 from deskterior.config import Settings
 from deskterior.gpu import GpuState, gpu_states
+from deskterior.gpu_figures import gpu_families
 from deskterior.jobs.database import DatabaseAway
 from deskterior.makeover.figures import StoreFigures
 from deskterior.makeover.tables import UNFINISHED
+from deskterior.services import Workplace
 from deskterior.telemetry.metrics import SCORES
 from runners.desk_engine import ModelInfo
 
@@ -58,6 +61,10 @@ class Figures:
         self._desk = desk
         self._asking = asyncio.Lock()
         self._found: tuple[float, StoreFigures | None, list[GpuState]] | None = None
+
+    @classmethod
+    def of(cls, work: Workplace) -> Self:
+        return cls(work.settings, work.makeovers.figures, lambda: (work.desk.info, work.desk_threshold))
 
     async def text(self) -> str:
         """In Prometheus' text format."""
@@ -101,7 +108,7 @@ def families(state: State) -> Iterator[Metric]:
 
 def _about(state: State) -> Iterator[Metric]:
     built = GaugeMetricFamily("deskterior_build_info", "Always 1.", labels=["version", "model", "device"])
-    built.add_metric([version(), model_label(state.model), state.model.device], 1)
+    built.add_metric([version(), state.model.label, state.model.device], 1)
     yield built
     settings = state.settings
     cap = "Most USD that may be spent in a day (UTC); 0 is no cap."
@@ -143,34 +150,6 @@ def _store(state: State) -> Iterator[Metric]:
     yield from (tasks, oldest, waiting, untold, executors, spent, held)
 
 
-def gpu_families(gpus: list[GpuState]) -> Iterator[Metric]:
-    """Of a machine without a GPU, families without series."""
-    up = GaugeMetricFamily("deskterior_gpu_up", "Whether the GPU answers.", labels=["gpu"])
-    busy = GaugeMetricFamily("deskterior_gpu_utilisation_ratio", "Time in which it worked.", labels=["gpu"])
-    used = GaugeMetricFamily("deskterior_gpu_memory_used_bytes", "Memory in use.", labels=["gpu"])
-    total = GaugeMetricFamily("deskterior_gpu_memory_bytes", "Memory that there is.", labels=["gpu"])
-    heat = GaugeMetricFamily("deskterior_gpu_temperature_celsius", "Temperature of the chip.", labels=["gpu"])
-    for gpu in gpus:
-        up.add_metric([gpu.name], int(gpu.up))
-        told = ((busy, gpu.utilisation), (used, gpu.memory_used), (total, gpu.memory), (heat, gpu.celsius))
-        for family, value in told:
-            if value is not None:
-                family.add_metric([gpu.name], value)
-    yield from (up, busy, used, total, heat)
-
-
-def gpu_text() -> str:
-    """What a runner adds to its own figures."""
-    registry = CollectorRegistry()
-    registry.register(_Gpus())
-    return generate_latest(registry).decode()
-
-
-class _Gpus(Collector):
-    def collect(self) -> Iterator[Metric]:
-        yield from gpu_families(gpu_states())
-
-
 def _reference(model: ModelInfo) -> Iterator[Metric]:
     """How scores were distributed in training, for each class apart: how common desks are is no property of a model."""
     family = GaugeMetricFamily(
@@ -183,10 +162,5 @@ def _reference(model: ModelInfo) -> Iterator[Metric]:
             for index, edge in enumerate(seen.edges[1:]):
                 if edge in SCORES:
                     share = sum(counts[: index + 1]) / sum(counts)
-                    family.add_metric([model_label(model), name, f"{edge:g}"], share)
+                    family.add_metric([model.label, name, f"{edge:g}"], share)
     yield family
-
-
-def model_label(model: ModelInfo) -> str:
-    """The label `model` of scores: the version, with the digest's beginning, since a version can be trained twice."""
-    return f"{model.version}-{model.digest.removeprefix('sha256:')[:8]}"

@@ -228,6 +228,7 @@ class _Answer:
             raise ConnectionAbortedError("the answer had begun when the request failed")
         head, body = problem_response(error, self.request_id)
         self.status, self._told = error.status, True
+        metrics.PROBLEMS.labels(error.slug).inc()
         fields = [*head, *headers, *self.headers]
         await self._send({"type": "http.response.start", "status": self.status, "headers": fields})
         await self._send({"type": "http.response.body", "body": b"" if self._head else body})

@@ -20,9 +20,12 @@ from starlette.routing import Route
 from deskterior import telemetry
 from deskterior.config import SettingsError, settings
 from deskterior.errors import DeskteriorError
+from deskterior.figures import Figures
 from deskterior.schemas import Health
 from deskterior.services import Services, Workplace
-from deskterior.startup import keep_loaded
+from deskterior.startup import be_main, end_with_main, keep_loaded
+from deskterior.telemetry import folder, serving, traces
+from deskterior.telemetry.bentoml import label_by_path
 from runners.launcher import ChildFailed, start_beside
 
 log = structlog.get_logger(__name__)
@@ -49,6 +52,7 @@ async def health(request: Request) -> Response:
     return JSONResponse(found.model_dump(mode="json"), 200 if healthy else 503)
 
 
+label_by_path("/health")
 ASIDE = Starlette(routes=[Route("/health", health, methods=["GET"])])
 
 
@@ -64,23 +68,32 @@ class JobWorker:
     @staticmethod
     def start_beside() -> None:
         """Once, before the workers, where this is served by itself: see `service.Deskterior`."""
+        be_main()
         try:
             telemetry.configure_logging("error", SETTINGS.log_format)  # the workers say the rest
             asyncio.run(Services.rehearse(SETTINGS))
             telemetry.configure_logging(SETTINGS.log_level, SETTINGS.log_format)
+            folder.share()
             start_beside(SETTINGS)
         except (SettingsError, ChildFailed) as error:
             raise SystemExit(f"The job worker does not start. {error}") from None
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def open(self) -> None:
+        end_with_main()
         telemetry.configure_logging(SETTINGS.log_level, SETTINGS.log_format)
+        serving.begin(SETTINGS, "job-worker")
         async with AsyncExitStack() as opened:
             ASIDE.state.work = await Workplace.furnish(SETTINGS, opened, runs_jobs=True)
             self.opened = opened.pop_all()
+        self.figures = Figures.of(ASIDE.state.work)
         keep_loaded()
         log.info("job_worker.ready")
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     async def close(self) -> None:
         await self.opened.aclose()
+        await traces.stop()
+
+    async def __metrics__(self, counted: str) -> str:
+        return counted + await self.figures.text()

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
@@ -24,7 +25,8 @@ from deskterior.config import Settings
 from deskterior.decoding import SIZE, PhotoInfo, PhotoType, decode, inspect, memory_needed, scaled_jpeg
 from deskterior.download import PhotoDownloader
 from deskterior.egress import PhotoHosts
-from deskterior.errors import PhotoTooLarge, PhotoUrlForbidden
+from deskterior.errors import PhotoError, PhotoTooLarge, PhotoUrlForbidden
+from deskterior.telemetry import metrics, traces
 
 __all__ = ["SIZE", "PhotoInfo", "PhotoType", "Photos", "decode", "inspect", "scaled_jpeg"]
 
@@ -35,6 +37,20 @@ Own = Callable[[str], Awaitable[bytes | None]]
 """The bytes at an address of our own storage, None for any other address."""
 
 _Result = TypeVar("_Result")
+
+
+@contextmanager
+def _measured(step: str) -> Iterator[None]:
+    """A step of a photo, with a span that does not tell where it comes from."""
+    started = time.perf_counter()
+    try:
+        with traces.span(f"photo {step}"):
+            yield
+    except PhotoError as error:
+        metrics.PHOTOS_REFUSED.labels(error.slug).inc()
+        raise
+    finally:
+        metrics.PHOTO_SECONDS.labels(step).observe(time.perf_counter() - started)
 
 
 class Photos:
@@ -82,20 +98,22 @@ class Photos:
             PhotoUrlForbidden, PhotoUnreachable, PhotoTooLarge: as `PhotoDownloader.fetch` says.
         """
         async with self._share_of(url), self._slots:
-            return await self._bytes(url)
+            return await self._fetched(url)
 
     async def fetch_square(self, url: str) -> NDArray[np.uint8]:
         """`fetch` and `square` in one slot, so that fetched photos do not pile up in front of the decoder."""
         async with self._share_of(url), self._slots:
-            return await self.square(await self._bytes(url))
+            return await self.square(await self._fetched(url))
 
     async def square(self, data: bytes) -> NDArray[np.uint8]:
         """What the classifier sees, ``(224, 224, 3)`` uint8. Raises as `deskterior.decoding.decode` does."""
-        return await self._decoded(data, SIZE, lambda: decode(data, SIZE, self._max_pixels))
+        with _measured("decode"):
+            return await self._decoded(data, SIZE, lambda: decode(data, SIZE, self._max_pixels))
 
     async def scaled(self, data: bytes, longest: int) -> bytes:
         """What outside services see: a JPEG of at most `longest` pixels a side, without metadata. Raises likewise."""
-        return await self._decoded(data, longest, lambda: scaled_jpeg(data, longest, self._max_pixels))
+        with _measured("decode"):
+            return await self._decoded(data, longest, lambda: scaled_jpeg(data, longest, self._max_pixels))
 
     async def inspect(self, data: bytes) -> PhotoInfo:
         """Type and size by the header. Raises likewise, but does not see damage in the pixels."""
@@ -112,6 +130,12 @@ class Photos:
         except ValueError:
             host = ""
         return self._hosts.setdefault(host, asyncio.Semaphore(self._share))
+
+    async def _fetched(self, url: str) -> bytes:
+        with _measured("download"):
+            data = await self._bytes(url)
+        metrics.PHOTO_BYTES.observe(len(data))
+        return data
 
     async def _bytes(self, url: str) -> bytes:
         if any("\ud800" <= letter <= "\udfff" for letter in url):

@@ -63,6 +63,7 @@ class MicroBatcher(Generic[In, Out]):
         self._drain: asyncio.Task[None] | None = None
         self._closed = False
         self._seconds_per_item = 0.01
+        self.answered_at = -math.inf
 
     @property
     def waiting(self) -> int:
@@ -170,4 +171,5 @@ class MicroBatcher(Generic[In, Out]):
         self._seconds_per_item = seconds / len(items)
         if self._on_timed is not None:
             self._on_timed([started - each.since for each in queued], seconds)
+        self.answered_at = time.monotonic()
         return results

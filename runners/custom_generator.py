@@ -22,8 +22,11 @@ from pydantic import Field
 from deskterior import telemetry
 from deskterior.config import SettingsError, settings
 from deskterior.errors import ClientError, CustomModelMissing, DeskteriorError, Overloaded
+from deskterior.gpu_figures import gpu_text
 from deskterior.schemas import Concept
 from deskterior.startup import keep_loaded
+from deskterior.telemetry import serving, traces
+from deskterior.telemetry.bentoml import label_by_path
 from runners import drawing_wire
 from runners.body_limit import BodyLimit
 from runners.drawing import DrawingClient, DrawRequest
@@ -36,6 +39,8 @@ try:
     TOKEN = demanded_token(settings())
 except SettingsError as error:
     raise SystemExit(f"The runner does not start. {error}") from None
+
+label_by_path(drawing_wire.DRAW_PATH, drawing_wire.MODEL_PATH, "/render")
 
 _SERVED: list[DrawingClient] = []
 
@@ -60,6 +65,7 @@ class CustomGenerator:
     async def ready(self) -> None:
         """Nothing is loaded yet: whoever asks meanwhile waits in the queue."""
         telemetry.configure_logging(settings().log_level, settings().log_format)
+        serving.begin(settings(), "custom-generator")
         keep_loaded()
         self.drawing.start()
         log.info("runner.ready", model=await self.drawing.check())
@@ -67,6 +73,10 @@ class CustomGenerator:
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     async def close(self) -> None:
         await self.drawing.aclose()
+        await traces.stop()
+
+    async def __metrics__(self, counted: str) -> str:
+        return counted + await asyncio.to_thread(gpu_text)
 
     @bentoml.api  # type: ignore[untyped-decorator]
     async def render(

@@ -18,6 +18,7 @@ import structlog
 from bentoml.exceptions import InvalidArgument, ServiceUnavailable
 from bentoml.validators import DType
 from numpy.typing import NDArray
+from opentelemetry.trace import SpanKind
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -37,8 +38,11 @@ from deskterior.errors import (
     Overloaded,
     ServerError,
 )
+from deskterior.gpu_figures import gpu_text
 from deskterior.problems import problem_response
 from deskterior.startup import keep_loaded
+from deskterior.telemetry import serving, traces
+from deskterior.telemetry.bentoml import label_by_path
 from runners import wire
 from runners.body_limit import BodyLimit
 from runners.placement import EmbeddedDesk
@@ -50,6 +54,8 @@ try:
     TOKEN = demanded_token(settings())
 except SettingsError as error:
     raise SystemExit(f"The runner does not start. {error}") from None
+
+label_by_path(wire.SCORE_PATH, wire.MODEL_PATH, "/classify")
 
 MAX_PHOTOS = 64
 """In one call. More are several calls: they meet in the batcher all the same."""
@@ -67,7 +73,9 @@ async def score(request: Request) -> Response:
     if length != str(math.prod(shape) * dtype.itemsize):
         raise Invalid(f"Content-Length is {length or 'missing'} where {wire.SHAPE} says {math.prod(shape)}")
     photos = wire.to_array(await request.body(), shape, dtype)
-    scores = await _unless_gone(request, _score_all(desk, photos))
+    traceparent = request.headers.get(traces.TRACEPARENT, "")
+    with traces.span("POST /score", SpanKind.SERVER, parent=traceparent, attributes={"deskterior.photos": shape[0]}):
+        scores = await _unless_gone(request, _score_all(desk, photos))
     answer = np.array(scores, np.float32)
     headers = wire.array_headers(answer) | {wire.DIGEST: desk.info.digest}
     return Response(wire.array_bytes(answer), headers=headers, media_type=wire.CONTENT_TYPE)
@@ -122,12 +130,17 @@ class DeskClassifier:
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     def ready(self) -> None:
         telemetry.configure_logging(settings().log_level, settings().log_format)
+        serving.begin(settings(), "desk-classifier")
         keep_loaded()
         log.info("runner.ready", model=self.desk.info.version, device=self.desk.info.device)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     async def close(self) -> None:
         await self.desk.aclose()
+        await traces.stop()
+
+    async def __metrics__(self, counted: str) -> str:
+        return counted + await asyncio.to_thread(gpu_text)
 
     @bentoml.api  # type: ignore[untyped-decorator]
     async def classify(self, photos: Annotated[NDArray[np.uint8], DType("uint8")]) -> list[float]:

@@ -69,6 +69,11 @@ class ModelInfo(BaseModel, frozen=True):
     score_histogram: ScoreHistogram | None = None
     """What drift is measured against; a model without one has none that is known."""
 
+    @property
+    def label(self) -> str:
+        """What figures call it: the version, and the digest's beginning, since a version can be trained twice."""
+        return f"{self.version}-{self.digest.removeprefix('sha256:')[:8]}"
+
 
 class _File(BaseModel):
     sha256: str
@@ -188,8 +193,9 @@ class TorchEngine:
                 for batch in CUDA_BATCHES:
                     self.logits(np.zeros((batch, size, size, 3), np.uint8))
         except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
+            reason = (str(error).strip().splitlines() or ["no reason given"])[0]
             raise ModelUnusable(
-                f"The desk classifier cannot start on {device}: {(str(error).strip().splitlines() or ['no reason given'])[0]}. "
+                f"The desk classifier cannot start on {device}: {reason}. "
                 "Free the GPU's memory or match torch and the driver; with CUDA_VISIBLE_DEVICES= it runs on the CPU"
             ) from error
 

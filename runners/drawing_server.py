@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 
 import structlog
+from opentelemetry.trace import SpanKind
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
@@ -27,6 +28,7 @@ from deskterior.errors import (
     ServerError,
 )
 from deskterior.problems import of_status, problem_response
+from deskterior.telemetry import traces
 from runners import drawing_wire as wire
 from runners.drawing import DrawingClient, DrawnPicture, DrawRequest
 
@@ -40,7 +42,12 @@ def drawing_app(client: Callable[[], DrawingClient]) -> Starlette:
     """
 
     async def draw(request: Request) -> Response:
-        return _Drawing(client(), await _order(request), stream=wire.NDJSON in request.headers.get("accept", ""))
+        return _Drawing(
+            client(),
+            await _order(request),
+            stream=wire.NDJSON in request.headers.get("accept", ""),
+            traceparent=request.headers.get(traces.TRACEPARENT, ""),
+        )
 
     async def model(_: Request) -> Response:
         return Response((await client().info()).model_dump_json(), media_type="application/json")
@@ -59,10 +66,11 @@ def drawing_app(client: Callable[[], DrawingClient]) -> Starlette:
 class _Drawing(Response):
     """Draws while it answers. What fails before the first step is an answer with a status of its own."""
 
-    def __init__(self, client: DrawingClient, wanted: DrawRequest, *, stream: bool) -> None:
+    def __init__(self, client: DrawingClient, wanted: DrawRequest, *, stream: bool, traceparent: str) -> None:
         self._client = client
         self._wanted = wanted
         self._stream = stream
+        self._traceparent = traceparent
         self._step: tuple[int, int] | None = None  # not told yet
         self._news = asyncio.Event()
         self.background = None
@@ -72,6 +80,10 @@ class _Drawing(Response):
         self._news.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with traces.span("POST /draw", SpanKind.SERVER, parent=self._traceparent):
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         drawing = asyncio.ensure_future(self._client.draw(self._wanted, self._on_step))
         leaving = asyncio.ensure_future(_left(receive))
         drawing.add_done_callback(lambda _: self._news.set())

@@ -15,6 +15,8 @@ import httpx
 from pydantic import ValidationError
 
 from deskterior.errors import CustomModelMissing, DeskteriorError, Overloaded, PhotoUnreadable, RunnerFailed
+from deskterior.telemetry import traces
+from deskterior.telemetry.calls import outside_call
 from runners import drawing_wire as wire
 from runners.drawing import DrawingModelInfo, DrawnPicture, DrawRequest, OnStep, VersionInfo
 from runners.drawing_state import MISSING, NoAnswerYet, in_a_word
@@ -73,10 +75,11 @@ class RemoteDrawing:
             "request": (None, order.model_dump_json().encode(), "application/json"),
         }
         accept = ", ".join([wire.NDJSON, *wire.PICTURE_TYPES])
-        with _faults(self._timeout_s):
+        with outside_call("drawing-runner", "draw"), _faults(self._timeout_s):
+            headers = {"Accept": accept, **traces.headers()}
             async with (
                 asyncio.timeout(self._timeout_s),
-                self._client.stream("POST", wire.DRAW_PATH, files=parts, headers={"Accept": accept}) as answer,
+                self._client.stream("POST", wire.DRAW_PATH, files=parts, headers=headers) as answer,
             ):
                 if answer.status_code != 200:
                     raise await _refusal(answer)

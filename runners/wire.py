@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from deskterior.errors import DeskteriorError, Invalid, Overloaded, RunnerFailed
+from deskterior.telemetry import traces
+from deskterior.telemetry.calls import outside_call
 from runners.desk_engine import ModelInfo
 from runners.token import token_headers
 
@@ -36,6 +38,8 @@ KEEP_ALIVE_S = 4.0
 """Shorter than the 5 s after which BentoML's server hangs up, so that a connection is seldom stale when it is taken."""
 CONNECT_TIMEOUT_S = 5.0
 READY_WITHIN_S = 60.0
+LATELY_S = 3.0
+"""A model that answered so long ago is alive: no health check needs to run it."""
 
 
 def array_headers(array: NDArray[np.generic]) -> dict[str, str]:
@@ -88,6 +92,7 @@ class RemoteDesk:
         self.info = info
         self._client = client
         self._timeout_s = timeout_s
+        self._answered_at = -math.inf
 
     @classmethod
     async def open(
@@ -129,16 +134,21 @@ class RemoteDesk:
             RunnerFailed: the model failed on this photo, or did not answer in time.
         """
         try:
-            return await self._score(photo)
+            with outside_call("desk-runner", "score"):
+                return await self._score(photo)
         except RunnerGone as error:
             raise Overloaded(
                 "The desk classifier is restarting. Try again in a moment.", retry_after=3, internal=str(error)
             ) from error
 
     async def check(self) -> str:
-        """Run the model on an empty photo. Raises `RunnerFailed` if that fails, `Overloaded` while it is full."""
+        """Run the model on an empty photo, unless it has answered lately.
+
+        Raises `RunnerFailed` if that fails, `Overloaded` while it is full.
+        """
         try:
-            await self._score(np.zeros((self.info.size, self.info.size, 3), np.uint8))
+            if time.monotonic() - self._answered_at > LATELY_S:
+                await self._score(np.zeros((self.info.size, self.info.size, 3), np.uint8))
         except RunnerGone as error:
             raise RunnerFailed("The desk classifier's runner cannot be reached", internal=str(error)) from error
         return f"ok ({self.info.device})"
@@ -152,7 +162,7 @@ class RemoteDesk:
             raise RunnerFailed(internal=f"a photo of {photo.dtype} {photo.shape[1:]} was given to the desk classifier")
         try:
             async with asyncio.timeout(self._timeout_s):
-                response = await self._post(array_bytes(photo), array_headers(photo))
+                response = await self._post(array_bytes(photo), {**array_headers(photo), **traces.headers()})
         except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout) as error:
             raise RunnerFailed(
                 f"The desk classifier did not answer within {self._timeout_s:g} s", internal=repr(error)
@@ -160,6 +170,7 @@ class RemoteDesk:
         if response.status_code != 200:
             raise _problem(response)
         score = _read_score(response)
+        self._answered_at = time.monotonic()
         if response.headers.get(DIGEST, self.info.digest) != self.info.digest:
             await self._learn()
         return score

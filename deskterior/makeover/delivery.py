@@ -23,8 +23,10 @@ from deskterior.errors import NotFound, Overloaded
 from deskterior.jobs.database import Database
 from deskterior.makeover.register import Register
 from deskterior.makeover.tables import CallbackRow, callbacks, tasks
+from deskterior.makeover.tracing import forget_trace, keep_trace, kept_trace
 from deskterior.makeover.view import View
 from deskterior.storage import request_base
+from deskterior.telemetry import metrics, traces
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +91,13 @@ class Delivery:
         """Tell the backend something that belongs to no task."""
         callback_id, now = uuid.uuid4().hex, self._clock()
         row = {"id": callback_id, "body": body, "status": "pending", "attempts": 0, "created_at": now, "due_at": now}
-        await self._database.execute(callbacks.insert().values(**row))
+        traceparent = traces.current()
+
+        def post(connection: sa.Connection) -> None:
+            connection.execute(callbacks.insert().values(**row))
+            keep_trace(connection, callback_id, traceparent)
+
+        await self._database.write(post)
         # Written down is as good as sent: who is told otherwise asks again, and the backend hears of it twice.
         with suppress(Overloaded):
             await self.start(callback_id)
@@ -103,10 +111,13 @@ class Delivery:
         if row is None or row.status != "pending":
             return
         if row.attempts == attempts:  # else it was made before a crash, and only the next one is to be arranged
-            body = row.body or await self._of_task(row)
-            if body is None:
-                return
-            row = await self._write_down(row, await self._sender.attempt(callback_id, body))
+            with traces.span(
+                "notify", parent=await self._traceparent(row), attributes={"deskterior.attempt": attempts + 1}
+            ):
+                body = row.body or await self._of_task(row)
+                if body is None:
+                    return
+                row = await self._write_down(row, await self._sender.attempt(callback_id, body))
         if row.status == "pending":
             await self.start(callback_id, row.attempts, max(0.001, row.due_at - self._clock()))
 
@@ -126,18 +137,23 @@ class Delivery:
 
     async def _write_down(self, row: CallbackRow, outcome: Outcome) -> CallbackRow:
         now = self._clock()
+        metrics.CALLBACKS.labels("delivered" if isinstance(outcome, Delivered) else "failed").inc()
         end = row.created_at + self._terms.max_age_s
         attempts, status, error, due_at = row.attempts + 1, "delivered", None, now
         if not isinstance(outcome, Delivered):
             error = outcome.reason
             due_at = min(now + pause_before_next(outcome, attempts, self._rng), end)
             status = "pending" if now < end else "failed"
+            if status == "failed":
+                metrics.CALLBACKS.labels("given-up").inc()
             log.warning("callback.undelivered", callback_id=row.id, attempts=attempts, reason=error, again=status)
         update = callbacks.update().where(callbacks.c.id == row.id)
         update = update.values(status=status, attempts=attempts, last_error=error, due_at=due_at)
 
         def write(connection: sa.Connection) -> None:
             connection.execute(update)
+            if status != "pending" and not row.task_id:
+                forget_trace(connection, row.id)
             if row.task_id:
                 connection.execute(tasks.update().where(tasks.c.id == row.task_id).values(version=tasks.c.version + 1))
 
@@ -161,6 +177,12 @@ class Delivery:
             if await self._database.execute(mine.values(due_at=now)):
                 log.warning("callback.lost", callback_id=row.id)
                 await self._submit(f"callback.{row.id}.{row.attempts}.{now:.0f}", (row.id, row.attempts), 0.0)
+
+    async def _traceparent(self, row: CallbackRow) -> str:
+        """Of what the message tells about, however long ago that was."""
+        if not traces.on():
+            return ""
+        return await self._database.read(lambda connection: kept_trace(connection, row.task_id or row.id))
 
     async def _row(self, callback_id: str) -> CallbackRow | None:
         query = sa.select(callbacks).where(callbacks.c.id == callback_id)

@@ -11,9 +11,6 @@ from deskterior.jobs import executors
 from deskterior.makeover.spending import spent_since
 from deskterior.makeover.tables import UNFINISHED, callbacks, tasks
 
-HEARTBEATS = 4
-"""An executor silent for so many lifetimes, by the clock of those that speak, is not counted."""
-
 
 @dataclass(frozen=True)
 class StoreFigures:
@@ -43,10 +40,6 @@ def store_figures(connection: sa.Connection, now: float, executor_ttl_s: float) 
         oldest[status] = max(oldest[status], now - (first or now))
     pending = sa.select(sa.func.count(), sa.func.min(callbacks.c.created_at)).where(callbacks.c.status == "pending")
     waiting, first_told = connection.execute(pending).one()
-    register = executors.table
-    last = sa.select(sa.func.max(register.c.last_seen)).scalar_subquery()
-    alive = sa.select(sa.func.count()).select_from(register)
-    alive = alive.where(register.c.last_seen > last - HEARTBEATS * executor_ttl_s, register.c.claimed_by.is_(None))
     midnight = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
     spent, held = spent_since(connection, midnight)
     return StoreFigures(
@@ -54,7 +47,7 @@ def store_figures(connection: sa.Connection, now: float, executor_ttl_s: float) 
         oldest_s=oldest,
         callbacks_waiting=waiting,
         callbacks_oldest_s=max(0.0, now - (first_told or now)),
-        executors=connection.execute(alive).scalar_one(),
+        executors=executors.living(connection, executor_ttl_s),
         spent_usd=spent,
         held_usd=held,
     )

@@ -22,7 +22,10 @@ import structlog
 from deskterior.errors import DeskteriorError
 from deskterior.jobs.database import Database, DatabaseAway
 from deskterior.makeover.tables import StageRow, TaskRow, callbacks, progress, stages, tasks
+from deskterior.makeover.tracing import kept_trace
 from deskterior.schemas import CostItem
+from deskterior.telemetry import metrics, traces
+from deskterior.telemetry.calls import count_cost
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +79,10 @@ class Run:
     calls: dict[str, list[StageRow]] = field(default_factory=dict)
     stepped: bool = False
     """Whether a drawing of this run has told of its steps."""
+    begun: dict[tuple[str, int], float] = field(default_factory=dict)
+    """When each stage of this run began, by name and number."""
+    traceparent: str = ""
+    """Of the request that the task comes from."""
 
     def paid_in_vain(self, stage: str) -> int:
         """Calls in this attempt that may have been billed and came to nothing. The first that was interrupted, by no
@@ -115,7 +122,8 @@ class Journal:
             if found is None or found.job_id != job_id:
                 return None
             begun = stages.update().where(stages.c.task_id == task_id, stages.c.state == "running")
-            connection.execute(begun.values(state="interrupted", ended_at=now))
+            cut_off = begun.values(state="interrupted", ended_at=now).returning(stages.c.cost)
+            interrupted.extend(connection.execute(cut_off).scalars())
             connection.execute(_FORGET_STEPS, {"task": task_id})
             task = TaskRow.of(found)
             if task.finished:
@@ -136,6 +144,7 @@ class Journal:
             connection.execute(tasks.update().where(tasks.c.id == task_id).values(**new))
             rows = connection.execute(sa.select(stages).where(stages.c.task_id == task_id).order_by(stages.c.number))
             run = Run(task, token, {})
+            run.traceparent = kept_trace(connection, task_id) if traces.on() else ""
             for row in map(StageRow.of, rows):
                 if row.state == "done" and row.result is not None:
                     run.done[row.stage] = row.result
@@ -143,7 +152,12 @@ class Journal:
                     run.calls.setdefault(row.stage, []).append(row)
             return run
 
+        interrupted: list[str | None] = []
         run = await self._database.write(claim)
+        for cost in interrupted:
+            count_cost(CostItem.model_validate_json(cost) if cost else None)
+        if run is not None and run.task.claims == 1:
+            metrics.QUEUE_SECONDS.labels(run.task.kind).observe(max(0.0, now - run.task.queued_at))
         self._changed(task_id)
         return run
 
@@ -162,6 +176,7 @@ class Journal:
             if not wait:
                 break
             await asyncio.sleep(wait)
+        run.begun[stage, number] = self._clock()
         self._changed(run.task.id)
         return number
 
@@ -216,6 +231,8 @@ class Journal:
                 connection.execute(_FORGET_STEPS, {"task": run.task.id})
 
         await self._insist(end, durable=cost is not None)
+        count_cost(cost)
+        metrics.STAGE_SECONDS.labels(stage, state).observe(max(0.0, now - run.begun.get((stage, number), now)))
         if state != "done":
             row = StageRow(run.task.id, stage, number, run.task.attempts, state, now, now, usd, paid, result)
             run.calls.setdefault(stage, []).append(row)
@@ -289,6 +306,9 @@ class Journal:
                 )
 
         await self._insist(finish)
+        since = run.task.created_at if run.task.attempts == 1 else run.task.queued_at
+        metrics.TASK_SECONDS.labels(run.task.kind, status).observe(max(0.0, now - since))
+        metrics.TASKS_ENDED.labels(run.task.kind, status, error.slug if error else "").inc()
         self._changed(run.task.id, ended=True)
         return callback_id if tell else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -14,6 +15,7 @@ from deskterior.jobs.database import Database
 from deskterior.jobs.queueing import Jobs, Queueing
 from deskterior.makeover.delivery import Delivery, Terms
 from deskterior.makeover.events import ProgressEvent, StageEvent, progress_event, stage_events
+from deskterior.makeover.figures import StoreFigures, store_figures
 from deskterior.makeover.outfit import Kind, Outfit
 from deskterior.makeover.photo import Kept, TakePhoto
 from deskterior.makeover.pictures import Picture
@@ -108,6 +110,10 @@ class Makeovers:
         if not living:
             return "nobody: no job worker is alive, and makeovers wait until one is"
         return f"ok ({living} job worker{'s' if living > 1 else ''})"
+
+    async def figures(self) -> StoreFigures:
+        """What the job store tells of all processes together. Raises DatabaseAway."""
+        return await self._database.read(lambda connection: store_figures(connection, time.time(), self._ttl_s))
 
     async def start(self, request: GenerateRequest, kind: Kind = "v1", origin: Origin = NOBODY) -> Task:
         """Have a makeover made. The same idempotency key of the same owner is the same task.

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from deskterior.errors import NotADesk, NotFound
 from deskterior.makeover.journal import Journal, Run
 from deskterior.storage import HEAD, Storage, key_for, sniff
+from deskterior.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +76,7 @@ class TakePhoto:
         if self._threshold is not None:
             score = await self._desk.score(square)
             if score < self._threshold:
+                metrics.PHOTOS_REFUSED.labels(NotADesk.slug).inc()
                 raise NotADesk(
                     f"The photo does not show a desk (score {score:.2f}, needed {self._threshold:.2f}); "
                     "take one that shows the whole desk"

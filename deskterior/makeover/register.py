@@ -28,8 +28,10 @@ from deskterior.makeover.tables import (
     stages,
     tasks,
 )
+from deskterior.makeover.tracing import forget_trace, keep_trace
 from deskterior.makeover.waiting import NO_LIMIT, WaitingLimit
 from deskterior.schemas import GenerateRequest, TaskState
+from deskterior.telemetry import metrics, traces
 
 CREATE_LOCK = 77_002
 MAX_PAGE = 100
@@ -113,6 +115,8 @@ class Register:
             version=0,
         )
 
+        traceparent = traces.current()
+
         def create(connection: sa.Connection) -> Whole:
             self._database.lock(connection, CREATE_LOCK)
             if key is not None:
@@ -123,6 +127,7 @@ class Register:
                     return _wholes(connection, [TaskRow.of(found)])[0]
             self._admit(connection, now, reserved, origin)
             connection.execute(tasks.insert().values(**asdict(row)))
+            keep_trace(connection, task_id, traceparent)
             return Whole(row, [], None)
 
         return await self._database.write(create)
@@ -177,8 +182,12 @@ class Register:
             if task.finished:
                 raise TaskFinished(f"The task has {task.status} already; there is nothing to cancel")
             _update(connection, task, status="cancelled", finished_at=self._clock(), token=None)
+            ended.append(task.kind)
 
+        ended: list[str] = []
         await self._database.write(cancel)
+        for kind in ended:
+            metrics.TASKS_ENDED.labels(kind, "cancelled", "").inc()
 
     async def retry(self, task_id: str, expected: Mapping[str, float], origin: Origin, owner: str | None = None) -> str:
         """Queue a failed or cancelled task again; the id of the job to submit for it. What is done stays done.
@@ -233,6 +242,7 @@ class Register:
             keep_spender(connection, task_id, task.owner)
             connection.execute(drafts.delete().where(drafts.c.task_id == task_id))
             connection.execute(progress.delete().where(progress.c.task_id == task_id))
+            forget_trace(connection, task_id)
             connection.execute(tasks.delete().where(tasks.c.id == task_id))
             return task
 

@@ -17,6 +17,7 @@ from deskterior.makeover.spending import SpendingCap, keep_spender
 from deskterior.makeover.tables import stages
 from deskterior.providers import VisionModel
 from deskterior.schemas import CostItem, Description, GenerateRequest
+from deskterior.telemetry.calls import count_cost
 
 
 class Suggest:
@@ -49,7 +50,9 @@ class Suggest:
         except ProviderError as error:
             await self._end(call_id, "failed", error.cost)
             raise
-        # A call that ends in any other way stays counted at what it was expected to cost.
+        except BaseException:
+            count_cost(self._expected)  # a call that ends in any other way stays counted at that
+            raise
         await self._end(call_id, "done", described.cost)
         return described.description
 
@@ -76,3 +79,4 @@ class Suggest:
             cost=cost.model_dump_json() if cost else None,
         )
         await self._database.execute(update)
+        count_cost(cost)

@@ -6,9 +6,9 @@ Each stage asks the journal first, so a run after a crash, or a retry, does only
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -22,8 +22,11 @@ from deskterior.makeover.pictures import Picture
 from deskterior.makeover.publish import Publish
 from deskterior.makeover.shop import Shop
 from deskterior.schemas import Description
+from deskterior.telemetry import traces
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 class RenderStage(Protocol):
@@ -59,9 +62,17 @@ class Makeover:
             if run is None:
                 await self._delivery.resume(task_id)  # had the last run died between the end and the telling
                 return
-            with structlog.contextvars.bound_contextvars(request_id=run.task.request_id):
+            task = run.task
+            about = {"deskterior.task_id": task_id, "deskterior.kind": task.kind, "deskterior.run": str(task.claims)}
+            with (
+                structlog.contextvars.bound_contextvars(request_id=task.request_id),
+                traces.span("makeover", parent=run.traceparent, attributes=about) as span,
+            ):
                 try:
-                    await self._finish(run, await self._outcome(run))
+                    error = await self._outcome(run)
+                    if error:
+                        traces.failed(span, error.slug)
+                    await self._finish(run, error)
                 except Superseded:
                     log.info("makeover.superseded")
 
@@ -87,22 +98,27 @@ class Makeover:
         render = self._stages.render.get(run.task.kind)
         if render is None:
             raise CustomModelMissing
-        photo = await self._stages.photo(run, self._journal)
-        description = await self._stages.describe(run, self._journal, photo)
+        photo = await _traced("photo", self._stages.photo(run, self._journal))
+        description = await _traced("describe", self._stages.describe(run, self._journal, photo))
         # Neither is cut short by the other's failure: what is being paid for is waited for.
         picture, basket = await asyncio.gather(
-            render(run, self._journal, photo, description),
-            self._stages.shop(run, self._journal, description),
+            _traced("render", render(run, self._journal, photo, description)),
+            _traced("shop", self._stages.shop(run, self._journal, description)),
             return_exceptions=True,
         )
         if isinstance(picture, BaseException):
             raise picture
         if isinstance(basket, BaseException):
             raise basket
-        await self._stages.publish(run, self._journal, picture, basket)
+        await _traced("publish", self._stages.publish(run, self._journal, picture, basket))
 
     async def _finish(self, run: Run, error: DeskteriorError | None) -> None:
         callback_id = await self._journal.finish(run, error, tell=self._delivery.enabled)
         if callback_id is not None:
             self._journal.checkpoint()
             await self._delivery.start(callback_id)
+
+
+async def _traced(stage: str, work: Awaitable[T]) -> T:
+    with traces.span(stage):
+        return await work

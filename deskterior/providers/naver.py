@@ -20,6 +20,7 @@ from deskterior.providers.naver_items import Item, item_of
 from deskterior.providers.outside_text import one_line
 from deskterior.providers.rate_window import RateWindow
 from deskterior.schemas import Product, ProductDetail
+from deskterior.telemetry.calls import outside_call
 
 MAX_KEYWORDS = 10
 MAX_KEYWORD_LENGTH = 50
@@ -140,6 +141,12 @@ class NaverSearch:
             "sort": "sim",
             "exclude": _EXCLUDE,
         }
+        with outside_call("naver", "shop") as call:
+            status, after, body = await self._send(params)
+            call.answered(status)
+        return status, after, body
+
+    async def _send(self, params: dict[str, str | int]) -> tuple[int, float, bytes]:
         try:
             async with asyncio.timeout(self._timeout_s), self._client.stream("GET", self._url, params=params) as answer:
                 body = bytearray()

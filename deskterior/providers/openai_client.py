@@ -20,8 +20,9 @@ from openai import AsyncOpenAI
 
 from deskterior.errors import ProviderError, ProviderFailed, ProviderRefused, ProviderTimeout
 from deskterior.schemas import CostItem
+from deskterior.telemetry.calls import OPENAI, outside_call
 
-PROVIDER = "openai"
+PROVIDER = OPENAI
 CONNECT_S = 5.0
 # A connection is kept for each picture that may be drawn at once and more; beyond, calls wait for one.
 LIMITS = httpx2.Limits(max_connections=512, max_keepalive_connections=64)
@@ -56,6 +57,13 @@ async def openai_call(timeout_s: float, *, setting: str, unknown_cost: CostItem)
     Raises:
         ProviderTimeout, ProviderRefused, ProviderFailed
     """
+    with outside_call(PROVIDER, unknown_cost.model):
+        async with _bounded(timeout_s, setting, unknown_cost):
+            yield
+
+
+@asynccontextmanager
+async def _bounded(timeout_s: float, setting: str, unknown_cost: CostItem) -> AsyncIterator[None]:
     try:
         # The SDK's own timeout is for each read: an answer that drips for hours would never meet it.
         async with asyncio.timeout(timeout_s):

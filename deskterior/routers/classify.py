@@ -14,6 +14,7 @@ from deskterior.routers.files import remember_base
 from deskterior.routers.generate import Key, origin, start
 from deskterior.schemas import ClassifyRequest, Concept, GenerateRequest, Task, TaskStatus
 from deskterior.services import Services, services
+from deskterior.telemetry import metrics
 
 router = APIRouter(tags=["classify"], dependencies=[Depends(remember_base)])
 log = structlog.get_logger(__name__)
@@ -69,6 +70,8 @@ async def look(asked: ClassifyRequest, to: Services, by: Origin) -> Look:
     """
     score = await to.desk.score(await to.photos.fetch_square(asked.initial_image_url))
     status = TaskStatus(initial_image_url=asked.initial_image_url, classify=score >= to.desk_threshold)
+    metrics.VERDICTS.labels("desk" if status.classify else "not_desk").inc()
+    metrics.SCORE.labels(to.desk.info.label).observe(score)
     log.info("classified", desk=status.classify, score=round(score, 4))
     if not status.classify or to.settings.on_desk == "none":
         return Look(status, score)

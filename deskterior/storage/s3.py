@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
@@ -38,6 +38,7 @@ from deskterior.errors import NotFound, StorageFailed
 from deskterior.schemas import Upload
 from deskterior.storage.keys import PATTERN, Kind, checked, content_type_of, new_key
 from deskterior.storage.links import UPLOAD_TTL_S, Links
+from deskterior.telemetry.calls import outside_call
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -48,6 +49,8 @@ T = TypeVar("T")
 MAX_TTL_S = 7 * 24 * 3600
 """S3 presigns for a week at most."""
 _THREADS = 16
+_OPERATIONS = {name: name for name in ("put_object", "delete_object", "head_bucket")} | {"_read": "get_object"}
+"""What goes over the network, by the function that does it; addresses are signed here."""
 _KEY_AT_END = re.compile(rf"/(?P<key>{PATTERN})")
 _TIME = "%Y%m%dT%H%M%SZ"
 
@@ -194,8 +197,10 @@ class S3Storage:
 
     async def _run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """A call of the SDK in one of our threads, with its errors by name."""
+        operation = _OPERATIONS.get(call.__name__)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))
+            with outside_call("s3", operation) if operation else nullcontext():
+                return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))
         except RecursionError:
             # The SDK asks a redirecting store for the bucket's region; one that redirects that too sends it in circles.
             raise StorageFailed("The picture store only redirects: check S3_ENDPOINT_URL and AWS_REGION") from None

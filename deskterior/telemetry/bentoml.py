@@ -18,11 +18,19 @@ from typing_extensions import override
 
 M = TypeVar("M", bound=MetricWrapperBase)
 PATH_LABEL = "endpoint"
+ELSEWHERE = "other"
+_EVERYWHERE = frozenset({"/", "/livez", "/readyz", "/healthz", "/metrics", "/schema.json", "/docs.json"})
 
 
 def label_by_route(route_of: Callable[[str], str]) -> None:
-    """For a process that serves, before its first request. `route_of` gives the template of any path."""
+    """For a module that BentoML serves, as it is loaded. `route_of` gives the template of any path."""
     BentoMLContainer.metrics_client.set(_BoundedClient(route_of))
+
+
+def label_by_path(*paths: str) -> None:
+    """The same for a service whose own paths are these, without templates."""
+    known = frozenset(paths) | _EVERYWHERE
+    label_by_route(lambda path: path if path in known else ELSEWHERE)
 
 
 class _BoundedClient(PrometheusClient):

@@ -37,7 +37,7 @@ def outside_call(provider: str, model: str) -> Iterator[Call]:
     call = Call()
     started = time.perf_counter()
     about = {"peer.service": provider, "deskterior.model": model}
-    with traces.span(f"{provider} {model}", SpanKind.CLIENT, **about) as span:
+    with traces.span(f"{provider} {model}", SpanKind.CLIENT, attributes=about) as span:
         try:
             yield call
         except BaseException as error:
@@ -56,7 +56,7 @@ def _outcome(error: BaseException) -> str:
     return "cancelled" if isinstance(error, asyncio.CancelledError | GeneratorExit) else "failed"
 
 
-def paid(cost: CostItem | None) -> None:
+def count_cost(cost: CostItem | None) -> None:
     """Count what a call has cost; all that is paid for goes to OpenAI."""
     if cost is not None and cost.usd > 0:
         metrics.PROVIDER_USD.labels(OPENAI, cost.model).inc(cost.usd)

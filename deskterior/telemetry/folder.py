@@ -18,7 +18,10 @@ MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def share() -> None:
-    """Make the folder. For the main process, before it starts any other."""
+    """Make the folder. For the main process, before it starts any other; one that was itself started uses its
+    starter's."""
+    if Path(os.environ.get(SETTING, "/nowhere")).is_dir():
+        return
     folder = os.environ[SETTING] = tempfile.mkdtemp(prefix="deskterior-metrics-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
 

@@ -40,7 +40,7 @@ def traced(
         return
     name = f"{method} {route}" if method in METHODS else route
     about = {"http.request.method": method[:16], "http.route": route, "deskterior.request_id": request_id}
-    with traces.span(name, SpanKind.SERVER, parent=traceparent or "", **about) as span:
+    with traces.span(name, SpanKind.SERVER, parent=traceparent or "", attributes=about) as span:
         try:
             yield
         finally:

@@ -80,7 +80,11 @@ def on() -> bool:
 
 @contextmanager
 def span(
-    name: str, kind: SpanKind = SpanKind.INTERNAL, *, parent: str | None = None, **attributes: Attribute
+    name: str,
+    kind: SpanKind = SpanKind.INTERNAL,
+    *,
+    parent: str | None = None,
+    attributes: Mapping[str, Attribute] | None = None,
 ) -> Iterator[Span]:
     """A span around the block, under `parent` (a `traceparent`) or else under the span that is open here.
 

@@ -25,7 +25,7 @@ async def test_the_verdict_stands_whatever_limit_the_makeover_meets(error: Deskt
 
     to: Any = SimpleNamespace(
         photos=SimpleNamespace(fetch_square=square),
-        desk=SimpleNamespace(score=score),
+        desk=SimpleNamespace(score=score, info=SimpleNamespace(label="tiny")),
         desk_threshold=0.5,
         settings=SimpleNamespace(on_desk="generate"),
         makeovers=SimpleNamespace(kinds=frozenset(), start=start),
