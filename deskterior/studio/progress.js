@@ -17,7 +17,7 @@ export class Progress {
   #timer = 0;
   #act;
 
-  /** `act` has what the buttons do: `cancel(task)`, `retry(task)`. */
+  /** `act` has what the buttons do, `cancel(task)` and `retry(task)`, and `link(task)` to its picture. */
   constructor(place, act) {
     this.#place = place;
     this.#act = act;
@@ -140,7 +140,7 @@ export class Progress {
       return el("div", { class: "buttons" }, el("button", { type: "button", class: "button plain", "data-action": "cancel",
         disabled: this.#cancelling, onclick: () => this.#act.cancel(this.#task) }, t("cancel")));
     }
-    if (status === "succeeded") return null;
+    if (status === "succeeded") return this.#act.link(this.#task);
     return el("div", { class: "buttons" }, el("button", { type: "button", class: "button plain", "data-action": "retry",
       onclick: () => this.#act.retry(this.#task) }, t("goOn")));
   }

@@ -36,9 +36,8 @@ export class Result {
     $("compare").hidden = $("products").hidden = true;
   }
 
-  /** The link that downloads the picture. Browsers download from our own address; others they open in a tab. */
-  link() {
-    const { concept, id, result } = this.#task;
+  /** The link that downloads the picture of a task. Browsers download from our own address; others they open in a tab. */
+  static link({ concept, id, result }) {
     const address = web(result.processed_image_url);
     const ending = /\.(png|jpg|jpeg|webp)$/i.exec(address && new URL(address).pathname)?.[0] ?? ".png";
     return el("a", { class: "button wide", href: address || null, download: `deskterior-${concept.toLowerCase()}-${id.slice(0, 8)}${ending}`,

@@ -1,7 +1,7 @@
 // The studio: from a photo to a verdict, a style, a makeover under way and its result. The parts are drawn elsewhere.
 
 import { Problem, call, ended, follow, onceKey, upload } from "./api.js";
-import { $, announce, icon, web } from "./dom.js";
+import { $, announce, el, icon, web } from "./dom.js";
 import { keys } from "./key.js";
 import { intake, typeOf } from "./photo.js";
 import { Notice } from "./problem.js";
@@ -12,7 +12,7 @@ import { bytes, current, onLanguage, percent, speak, t, translate } from "./word
 
 const notice = new Notice($("problem"));
 const result = new Result();
-const progress = new Progress($("progress"), { cancel, retry });
+const progress = new Progress($("progress"), { cancel, retry, link: Result.link });
 const tasks = new Tasks({
   open,
   changed: (task, action) => (task.id === state.task?.id ? action === "retry" && watch(task) : action === "retry" && open(task)),
@@ -147,10 +147,7 @@ async function watch(task) {
 function finish(task) {
   state.task = task;
   progress.look(task);
-  if (task.result) {
-    result.show(task, state.photo.shown);
-    $("progress").append(result.link());
-  }
+  if (task.result) result.show(task, state.photo.shown);
   draw();
   tasks.refresh({ quietly: true });
 }
@@ -219,9 +216,8 @@ function drawVerdict() {
   if (verdict === null) return place.replaceChildren(what ? t(what) : "");
   const sure = score === null ? "" : t("sure", { percent: percent(Math.floor(100 * (verdict ? score : 1 - score)) / 100) });
   const words = [t(verdict ? "isDesk" : "notDesk"), sure].filter(Boolean).join(" · ");
-  const tip = document.createElement("small");
-  tip.textContent = verdict ? "" : t("notDeskTip");
-  place.replaceChildren(icon(verdict ? "check" : "cross"), words, tip);
+  const tip = el("small", {}, verdict ? "" : t("notDeskTip"));
+  place.replaceChildren(icon(verdict ? "check" : "cross"), el("span", {}, words), tip);
 }
 
 function drawInfo() {

@@ -102,7 +102,7 @@ export default {
   "saidBy": "서비스의 설명",
   "request": "요청 번호",
   "noScript": "스튜디오를 사용하려면 JavaScript가 필요합니다.",
-  "sandbox": "데모: {names}을(를) 모의 서비스가 대신합니다.",
+  "sandbox": "데모: 모의 서비스로 동작합니다 ({names}).",
   "sandbox.vision": "비전 모델",
   "sandbox.image": "이미지 모델",
   "sandbox.shopping": "쇼핑 검색",
