@@ -133,6 +133,8 @@ class OnnxEngine:
     max_batch = CPU_BATCH
 
     def __init__(self, model: bytes, size: int) -> None:
+        # Or it keeps an identity of this machine in ~/.cache, and tells its makers of every session.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
         threads = max(1, min(CPU_THREADS, len(os.sched_getaffinity(0))))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,3 +102,14 @@ def test_onnx_and_torch_give_the_same_scores_whatever_the_batch() -> None:
 def test_a_gpu_that_cannot_be_used_is_said_with_the_way_to_mend_it() -> None:
     with pytest.raises(ModelUnusable, match=r"cannot start on cuda: .*CUDA_VISIBLE_DEVICES= it runs on the CPU"):
         TorchEngine(MODEL, size=224, device="cuda")
+
+
+def test_the_runtime_keeps_no_identity_of_the_machine_and_tells_nobody(tmp_path: Path) -> None:
+    tiny = tiny_desk.write(tmp_path / "model")
+    home = tmp_path / "home"
+    home.mkdir()
+    code = f"from pathlib import Path; from runners import desk_engine as e; e.load(Path({str(tiny)!r}))"
+    env = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    env |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache"), "TMPDIR": str(home), "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, check=True)
+    assert list(home.rglob("*")) == []
