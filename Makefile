@@ -4,6 +4,7 @@
 #   make test                             checks, then every test
 #   make serve                            the service for development, until Ctrl-C; HOST=0.0.0.0 for other machines
 #   make fuzz FUZZ_S=600                  hostile input for so many seconds: the photo decoder, the parsers, the API
+#   make image [VARIANT=cuda] [TAG=name]  the service as an image, with Docker or podman (docs/container.md)
 #   make check | train | bench | build | lock
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -20,7 +21,7 @@ FUZZ_S ?= 600
 export PYTHONPATH := $(CURDIR)
 export BENTOML_DO_NOT_TRACK := true
 
-.PHONY: browser setup demo serve check check-deploy test train tiny-model lora bench build lock docs fuzz java clean
+.PHONY: browser build image image-check containers setup demo serve check check-deploy test train tiny-model lora bench lock docs fuzz java clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/uv:
@@ -70,7 +71,7 @@ check: $(VENV)/.dev
 check-deploy: $(VENV)/.dev
 	@$(BIN)/pytest -q tests/unit/test_deploy_*.py
 
-test: check java browser
+test: check java browser containers
 	@$(BIN)/pytest $(PYTEST)
 
 # A JDK, Spring and Jackson for the test with a Java client: Debian's packages. Without root that one test is skipped.
@@ -109,8 +110,29 @@ lora: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks
 
+# The Bento, and the image of one. VARIANT=cuda brings torch and its CUDA, for a GPU and for our own drawing model.
+#   BASE=image on which it is built, by digest; ENGINE=docker|podman; CA=file of certificates, behind a proxy
+VARIANT ?= cpu
 build: $(VENV)/.serve
-	@$(BIN)/bentoml build
+	@$(BIN)/python -m deploy.image bento --variant $(VARIANT)
+
+image: $(VENV)/.serve
+	@$(BIN)/python -m deploy.image image --variant $(VARIANT) $(if $(TAG),--tag $(TAG)) $(if $(BASE),--base $(BASE)) \
+	  $(if $(ENGINE),--engine $(ENGINE)) $(if $(CA),--ca $(CA))
+
+# The image as it runs: part of `make test` too.
+image-check: $(VENV)/.dev containers
+	@$(BIN)/pytest -s tests/container
+
+# Where no Docker answers: podman, and what makes a stand-in for the base image. Without root those tests are skipped.
+CONTAINER_PACKAGES := podman buildah runc mmdebstrap
+containers:
+	@if docker info >/dev/null 2>&1; then :; \
+	elif command -v podman >/dev/null && command -v buildah >/dev/null && command -v runc >/dev/null && command -v mmdebstrap >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "== podman to test the image with"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $(CONTAINER_PACKAGES) >/dev/null; \
+	else echo "== no container engine here: the tests of the image are skipped (to install one: run 'make containers' as root)"; fi
 
 # The one resolved set, and the part of it that a Bento carries.
 lock: | $(BIN)/uv

@@ -148,7 +148,7 @@ def _sbom(engine: Engine, tag: str) -> Path:
 
 
 def _commit_time() -> str:
-    """Seconds since 1970, of the last commit unless SOURCE_DATE_EPOCH says otherwise: the same source, the same label."""
+    """Seconds since 1970, of the last commit unless SOURCE_DATE_EPOCH says otherwise."""
     return os.environ.get("SOURCE_DATE_EPOCH") or _git("log", "-1", "--format=%ct") or "0"
 
 

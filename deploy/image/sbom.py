@@ -82,7 +82,8 @@ def _component(name: str, version: str, purl: PackageURL, kind: ComponentType = 
 
 
 def _licence(distribution: Distribution) -> str:
-    said = distribution.metadata.get("License-Expression") or distribution.metadata.get("License") or ""
+    about = distribution.metadata
+    said = next((about[field] for field in ("License-Expression", "License") if field in about), "")
     return said if "\n" not in said and len(said) <= LONGEST_LICENCE else ""
 
 

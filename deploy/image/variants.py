@@ -1,4 +1,4 @@
-"""The two variants of the Bento and of its image. They differ in packages alone: with `cuda` come torch and its CUDA."""
+"""The two variants of the Bento and of its image. They differ in packages alone: `cuda` brings torch and its CUDA."""
 
 from __future__ import annotations
 
