@@ -15,7 +15,7 @@ import pytest
 
 from deskterior.config import ROOT, SettingsError
 from deskterior.errors import Overloaded, RunnerFailed
-from runners import wire
+from runners import placement, wire
 from runners.placement import DeskClient, EmbeddedDesk, connect_desk_classifier
 from tests import tiny_desk
 from tests.integration.desks import connected, running, settings
@@ -84,6 +84,30 @@ async def test_what_is_no_photo_is_refused_and_harms_no_other(desk: DeskClient, 
     good, refused = await asyncio.gather(desk.score(photo(9)), desk.score(bad), return_exceptions=True)
     assert good == pytest.approx(expected_score(9), abs=1e-5)
     assert isinstance(refused, RunnerFailed)
+
+
+async def test_a_busy_model_is_alive_and_says_so_at_once(slow: Path) -> None:
+    """A health check does not wait behind the photos: a load balancer would take a busy machine away."""
+    async with connected(slow, "embedded") as desk:
+        assert isinstance(desk, EmbeddedDesk)
+        await desk.score(photo(0))
+        queue = [asyncio.ensure_future(desk.score(photo(value))) for value in range(200)]
+        await asyncio.sleep(0)
+        waiting = desk.batcher.waiting
+        assert "cpu" in await desk.check()
+        assert desk.batcher.waiting == waiting > 100
+        await asyncio.gather(*queue)
+
+
+async def test_a_model_that_has_been_silent_is_run_by_a_check(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with connected(tiny, "embedded") as desk:
+        assert isinstance(desk, EmbeddedDesk)
+        for _ in range(2):
+            await desk.check()
+        assert desk.batcher.sizes == {1: 1}
+        monkeypatch.setattr(placement, "LATELY_S", 0.0)
+        await desk.check()
+        assert desk.batcher.sizes == {1: 2}
 
 
 async def test_a_closing_desk_answers_what_waits(slow: Path) -> None:

@@ -183,6 +183,16 @@ async def test_check_names_a_runner_that_cannot_be_reached() -> None:
             await client.check()
 
 
+async def test_a_model_that_answered_lately_is_not_run_by_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with desk(scored(0.5), scored(0.5)) as (client, bodies):
+        await client.score(PHOTO)
+        assert await client.check() == "ok (cpu)"
+        assert len(bodies) == 1
+        monkeypatch.setattr(wire, "LATELY_S", 0.0)
+        assert await client.check() == "ok (cpu)"
+        assert len(bodies) == 2
+
+
 async def test_a_refused_connection_is_restarting_too() -> None:
     async with desk() as (client, _):
         pass
