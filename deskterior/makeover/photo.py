@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 import numpy as np
@@ -9,7 +10,7 @@ import structlog
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from deskterior.errors import NotADesk, NotFound
+from deskterior.errors import NotADesk, NotFound, Overloaded
 from deskterior.makeover.journal import Journal, Run
 from deskterior.storage import HEAD, Storage, key_for, sniff
 from deskterior.telemetry import metrics
@@ -18,6 +19,10 @@ log = structlog.get_logger(__name__)
 
 LONGEST = 1280
 """Pixels of the longer side of what the outside models are shown: more than a picture they draw has."""
+
+PATIENCE_S = 600.0
+"""How long a task waits for a classifier that is full or restarting."""
+PAUSE_S = (0.5, 5.0)
 
 
 class Photos(Protocol):
@@ -50,14 +55,15 @@ class TakePhoto:
 
         Raises:
             PhotoError: it cannot be fetched or decoded, or shows no desk.
-            Overloaded, RunnerFailed, StorageFailed
+            RunnerFailed, StorageFailed
+            Overloaded: the classifier was full or restarting for too long.
         """
         if done := run.done.get("photo"):
             try:
                 return await self._photos.scaled(await self._storage.get(Kept.model_validate_json(done).key), LONGEST)
             except NotFound:
                 log.warning("photo.gone")
-        data = await self._looked_at(run.task.initial_image_url)
+        data = await self._patiently(run.task.initial_image_url, journal)
         # A type that is not stored was refused by the decoder already.
         key = key_for("inputs", run.task.id, sniff(data[:HEAD]) or "image/jpeg")
         if not done:
@@ -69,6 +75,21 @@ class TakePhoto:
     async def only(self, url: str) -> bytes:
         """The same for a call that keeps nothing. Raises as the task's."""
         return await self._photos.scaled(await self._looked_at(url), LONGEST)
+
+    async def _patiently(self, url: str, journal: Journal) -> bytes:
+        """A task can wait for a runner that is full or being replaced: nobody holds a connection for it."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + PATIENCE_S
+        while True:
+            try:
+                return await self._looked_at(url)
+            except Overloaded as error:
+                pause = min(PAUSE_S[1], max(PAUSE_S[0], error.retry_after or 0.0))
+                if loop.time() + pause > until:
+                    raise
+                log.warning("photo.again", internal=error.internal or error.detail, in_s=pause)
+            await asyncio.sleep(pause)
+            journal.checkpoint()
 
     async def _looked_at(self, url: str) -> bytes:
         data = await self._photos.fetch(url)

@@ -12,6 +12,7 @@ from deskterior.errors import (
     IdempotencyConflict,
     Invalid,
     NotFound,
+    Overloaded,
     ProviderRefused,
     TaskFinished,
     TaskNotFinished,
@@ -255,4 +256,25 @@ class TestSuggest:
         house.faults.score = 0.1
         with pytest.raises(Exception, match="desk"):
             await house.makeovers.suggest(GenerateRequest(image_url=DESK))
+        assert house.count("describe") == 0
+
+
+class TestAClassifierThatIsAway:
+    """A desk runner is replaced while tasks run: they wait for the new one."""
+
+    async def test_is_waited_for(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("deskterior.makeover.photo.PAUSE_S", (0.001, 0.002))
+        house.faults.fetch = [Overloaded("restarting", retry_after=3), Overloaded(), None]
+        task = await house.made()
+        assert task.status == "succeeded"
+        assert house.ledger.count("fetch answered") == 1
+        assert house.count("describe") == 1
+
+    async def test_is_not_waited_for_for_ever(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("deskterior.makeover.photo.PATIENCE_S", 0.0)
+        house.faults.fetch = [Overloaded("restarting")]
+        task = await house.made()
+        assert task.status == "failed"
+        assert task.error is not None
+        assert task.error.type == "/problems/overloaded"
         assert house.count("describe") == 0
