@@ -252,18 +252,14 @@ function remember(id) {
   history.replaceState(null, "", id ? `#task=${id}` : location.pathname + location.search);
 }
 
-async function inform() {
-  try {
-    state.info = (await call("info")).body;
-    draw();
-  } catch (problem) {
-    if (problem.status !== 403) notice.show(problem, load);
-  }
-}
-
 async function load() {
   const [, shown] = REMEMBERED.exec(location.hash) ?? [];
-  await inform();
+  try {
+    state.info = (await call("info")).body;
+  } catch (problem) {
+    return notice.show(problem, load); // what else is asked for would fail as well
+  }
+  draw();
   tasks.refresh();
   if (shown && !state.photo) {
     await attempt(underWay.signal, load, async () => open((await call(`tasks/${shown}`)).body));
