@@ -21,7 +21,7 @@ FUZZ_S ?= 600
 export PYTHONPATH := $(CURDIR)
 export BENTOML_DO_NOT_TRACK := true
 
-.PHONY: browser build image image-check containers setup demo serve check check-deploy test train tiny-model lora bench lock docs fuzz java clean
+.PHONY: prometheus browser build image image-check containers setup demo serve check check-deploy test train tiny-model lora bench lock docs fuzz java clean
 .DEFAULT_GOAL := demo
 
 $(BIN)/uv:
@@ -83,6 +83,16 @@ java:
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
 	    $(JAVA_PACKAGES) $$(command -v javac >/dev/null || echo default-jdk-headless) >/dev/null; \
 	else echo "== no Java client here: the test with one is skipped (to install it: run 'make java' as root)"; fi
+
+# Prometheus and its promtool, for the tests of rules and alerts: Debian's package, unpacked beside the Python one and
+# not installed. Where there is none to be had those tests are skipped.
+prometheus: $(VENV)/.dev
+	@if command -v promtool >/dev/null || [ -x $(VENV)/prometheus/usr/bin/promtool ]; then :; \
+	elif command -v apt-get >/dev/null && command -v dpkg >/dev/null && mkdir -p $(VENV)/prometheus && \
+	  cd $(VENV)/prometheus && echo "== promtool, to test alerts with" && \
+	  { [ "$$(id -u)" != 0 ] || apt-get update -qq; } && apt-get -qq download prometheus 2>/dev/null && \
+	  dpkg -x prometheus_*.deb . && rm prometheus_*.deb; then :; \
+	else echo "== no promtool here: the tests of alerts are skipped (to get it: run 'make prometheus' as root)"; fi
 
 fuzz: $(VENV)/.dev
 	@$(BIN)/python -m fuzz --seconds $(FUZZ_S) $(FUZZ)
