@@ -17,6 +17,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from deskterior.config import ROOT
 from deskterior.gateway.keys import Entry
 from tests.deployments import DEPLOY, UNDERSTOOD, env_file, settings_from
 
@@ -154,8 +155,16 @@ def test_a_pod_fits_the_restricted_standard_and_says_what_it_needs(pod: Manifest
 @pytest.mark.parametrize("pod", PODS)
 def test_a_pod_has_time_to_drain(pod: Manifest) -> None:
     spec = pod["spec"]
-    pause = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert spec["terminationGracePeriodSeconds"] >= pause + 45
+    lifecycle = spec["containers"][0].get("lifecycle", {"preStop": {"sleep": {"seconds": 0}}})
+    assert spec["terminationGracePeriodSeconds"] >= lifecycle["preStop"]["sleep"]["seconds"] + 45
+
+
+def test_the_api_leaves_makeovers_to_the_job_workers() -> None:
+    assert _settings(OVERLAYS["base"])["JOB_WORKERS"] == "0"
+    (container,) = _of("base", "Deployment")["job-worker"]["spec"]["template"]["spec"]["containers"]
+    module, _, name = container["args"][2].partition(":")
+    assert f"class {name}" in (ROOT / f"{module.replace('.', '/')}.py").read_text()
+    assert "job-worker" in _of("base", "HorizontalPodAutoscaler")
 
 
 def test_held_answers_are_out_before_the_api_is_asked_to_end() -> None:
@@ -192,21 +201,22 @@ def test_the_api_finds_its_runners(overlay: str) -> None:
             assert int(port) in {p["port"] for p in services[host]["spec"]["ports"]}
 
 
-def test_runners_are_reached_by_the_api_alone_and_reach_nobody() -> None:
+def test_runners_are_reached_by_the_api_and_job_workers_alone_and_reach_nobody() -> None:
     for overlay in OVERLAYS:
         policies = _of(overlay, "NetworkPolicy")
         assert policies["nothing"]["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
         runners = policies["runners"]["spec"]
         assert "egress" not in runners
         (rule,) = runners["ingress"]
-        assert rule["from"] == [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "api"}}}]
+        ((chosen,),) = [source["podSelector"]["matchExpressions"] for source in rule["from"]]
+        assert chosen == {"key": "app.kubernetes.io/name", "operator": "In", "values": ["api", "job-worker"]}
         for name, deployment in _of(overlay, "Deployment").items():
             labels = deployment["spec"]["template"]["metadata"]["labels"]
             assert (runners["podSelector"]["matchLabels"].items() <= labels.items()) == name.endswith("-runner")
 
 
 def test_no_way_out_leads_to_a_metadata_server_or_a_private_network() -> None:
-    api = _of("base", "NetworkPolicy")["api"]["spec"]
+    api = _of("base", "NetworkPolicy")["out"]["spec"]
     (world,) = [
         way["ipBlock"]
         for rule in api["egress"]
