@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import structlog
@@ -126,28 +126,30 @@ class Front:
     async def _answer(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         path = scope["path"]
         kind = _kind(path)
-        if path not in BENTOML_PATHS:
-            self._refuse_overload(kind)
-        entry = await self._enter(scope)
+        with self._place(kind):  # the gateway may have to ask a database, and a crowd of waiting ones is overload too
+            entry = await self._enter(scope)
         answer.headers.extend(entry.headers)
         if path in BENTOML_PATHS:
             await self._bentoml(scope, receive, answer.send)
             return
         if kind != "transfer":  # an upload streams its body, with a limit of its own
-            receive = await self._read_body(scope, receive)
-            self._refuse_overload(kind)  # only now is there work: whoever drips a body takes nobody's place
+            receive = await self._read_body(scope, receive)  # whoever drips one takes nobody's place
         scope["state"] = {**scope.get("state", {}), "request_id": answer.request_id, "caller": entry.caller}
+        with self._place(kind):
+            await self._api(scope, receive, answer.send)
+
+    @contextmanager
+    def _place(self, kind: str) -> Iterator[None]:
+        """One of the places of a kind. Raises Overloaded when all are taken."""
+        if kind != "health" and self._in_flight[kind] >= self._max_concurrency:
+            raise Overloaded("The service answers as many requests as it can; try again shortly", retry_after=1)
         self._in_flight[kind] += 1
         metrics.IN_FLIGHT.labels(kind).inc()
         try:
-            await self._api(scope, receive, answer.send)
+            yield
         finally:
             self._in_flight[kind] -= 1
             metrics.IN_FLIGHT.labels(kind).dec()
-
-    def _refuse_overload(self, kind: str) -> None:
-        if kind != "health" and self._in_flight[kind] >= self._max_concurrency:
-            raise Overloaded("The service answers as many requests as it can; try again shortly", retry_after=1)
 
     async def _read_body(self, scope: Scope, receive: Receive) -> Receive:
         """Read the whole body, at most `body_max_bytes`, and return a `receive` that gives it again."""
@@ -250,15 +252,17 @@ async def _refuse_websocket(scope: Scope, receive: Receive, send: Send) -> None:
 def _kind(path: str) -> str:
     """Whose place a request takes. Those that others may hold up for minutes never keep out the quick ones.
 
-    `wait` is for outside services, `watch` for what becomes of a task, `transfer` at the client's own pace, `health` is
-    always answered.
+    `wait` is for outside services, `tasks` for the job store, `watch` for what becomes of a task, `transfer` at the
+    client's own pace, `health` is always answered.
     """
-    if path in HEALTH_PATHS:
+    if path in ALWAYS_ANSWERED:
         return "health"
     if path.startswith("/files/"):
         return "transfer"
     if path.endswith("/events"):
         return "watch"
+    if path.startswith("/tasks"):
+        return "tasks"
     return "wait" if path.startswith(("/v1/", "/v2/")) else "quick"
 
 

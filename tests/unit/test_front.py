@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, StreamingRespon
 from starlette.routing import Route
 
 from deskterior.front import Front, _Answer
+from deskterior.gateway.caller import EVERYONE, Entry
 from tests.gateways import anybody
 
 Receive = Callable[[], Awaitable[dict[str, object]]]
@@ -61,6 +62,8 @@ def inner(held: Hold | None = None) -> Starlette:
             Route("/crash", crash),
             Route("/hold", hold),
             Route("/v1/hold", hold),
+            Route("/tasks", echo, methods=["POST"]),
+            Route("/tasks/hold", hold),
             Route("/1/events", hold),
             Route("/timeout", timeout),
             Route("/half", half),
@@ -178,7 +181,34 @@ async def test_beyond_the_limit_requests_are_refused_at_once_and_health_still_an
         assert (await http.get("/nowhere")).status_code == 404
 
 
-@pytest.mark.parametrize(("held", "others"), [("/v1/hold", ["/echo"]), ("/1/events", ["/echo", "/v1/generate"])])
+async def test_a_crowd_that_waits_for_the_gateway_is_refused_too() -> None:
+    """It may have to ask a database, and that may be slow: nobody is helped by a queue without end."""
+    hold = Hold()
+
+    async def slow(_: object) -> Entry:
+        hold.entered.release()
+        await hold.gate.wait()
+        return Entry(EVERYONE)
+
+    async with client(Front(bentoml(), api=inner(), enter=slow, body_max_bytes=1024, max_concurrency=2)) as http:
+        held = [asyncio.create_task(http.post("/echo")) for _ in range(2)]
+        await hold.entered.acquire()
+        await hold.entered.acquire()
+        assert is_problem(await http.post("/echo"), 503, "overloaded")
+        hold.gate.set()
+        assert (await http.get("/health")).status_code == 200
+        assert [answer.status_code for answer in await asyncio.gather(*held)] == [200, 200]
+        assert (await http.post("/echo")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("held", "others"),
+    [
+        ("/v1/hold", ["/echo", "/tasks"]),
+        ("/tasks/hold", ["/echo", "/v1/generate"]),
+        ("/1/events", ["/echo", "/tasks", "/v1/generate"]),
+    ],
+)
 async def test_those_who_wait_or_watch_never_keep_out_others(held: str, others: list[str]) -> None:
     hold = Hold()
     async with client(Front(bentoml(), api=inner(hold), enter=anybody, body_max_bytes=1024, max_concurrency=1)) as http:
