@@ -104,7 +104,7 @@ export class Progress {
     const over = ended(task);
     this.#place.dataset.status = task.status;
     fill(this.#place,
-      el("div", { class: "panel-head" }, el("h2", { id: "progress-title", tabindex: "-1" }, this.#title()),
+      el("div", { class: "panel-head" }, el("h2", { id: "progress-title", tabindex: "-1", "data-action": "title" }, this.#title()),
         over ? null : el("span", { class: "elapsed" })),
       task.status !== "succeeded" && el("progress", { max: "1", value: String(task.progress), "aria-labelledby": "progress-title",
         class: over ? "" : "alive" }),
@@ -119,7 +119,7 @@ export class Progress {
       this.#buttons(over),
     );
     this.#tick();
-    if (focused) this.#place.querySelector(`[data-action="${focused}"]`)?.focus();
+    if (focused) this.#place.querySelector(`[data-action="${focused}"]`)?.focus({ preventScroll: true });
   }
 
   #list(over) {

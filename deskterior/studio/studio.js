@@ -49,6 +49,7 @@ async function look(signal) {
   if (signal.aborted) return;
   const score = headers.get("X-Desk-Score");
   Object.assign(state, { doing: "", verdict: body.classify, score: score === null ? null : Number(score) });
+  $("address").value = ""; // until now it may need to be mended
   announce(t(body.classify ? "isDesk" : "notDesk"));
   draw();
   const started = headers.get("X-Task-ID");
@@ -81,7 +82,6 @@ function startOver() {
   progress.clear();
   result.clear();
   remember(null);
-  $("address").value = "";
   draw();
   $("choose").focus();
 }
@@ -169,11 +169,14 @@ async function open(listed) {
   const ours = state.photo?.url === listed.initial_image_url;
   const { shown, blob } = ours ? state.photo : { shown: listed.initial_image_url, blob: false };
   if (!ours) begin({ shown, url: listed.initial_image_url, blob });
+  underWay.abort();
+  underWay = new AbortController();
+  const { signal } = underWay;
   Object.assign(state, { verdict: true, doing: "" });
   for (const radio of $("wish").elements.concept) radio.checked = radio.value === listed.concept;
   scrollTo({ top: 0, behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
-  await attempt(underWay.signal, () => open(listed), async () => {
-    const { body } = await call(`tasks/${encodeURIComponent(listed.id)}`); // its links may have expired in the list
+  await attempt(signal, () => open(listed), async () => {
+    const { body } = await call(`tasks/${encodeURIComponent(listed.id)}`, { signal }); // its links may have expired in the list
     await watch(body);
   });
 }
@@ -196,13 +199,14 @@ function draw() {
   $("shown").hidden = photo === null || made;
   $("shown").classList.toggle("alive", running || state.doing !== "");
   $("shown-photo").alt = t("photoAlt");
+  $("shown-missing").textContent = t(photo?.blob ? "noPreview" : "noPhoto");
   $("under").hidden = photo === null;
   drawVerdict();
   $("wish").hidden = running;
   $("wish-title").textContent = t(made ? "anotherConcept" : "concept");
   $("start").disabled = verdict !== true || starting || running;
   $("start").textContent = t(starting ? "starting" : "start");
-  const why = verdict === true ? "" : photo === null ? "startFirst" : verdict === false ? "startNot" : state.doing ? "startWait" : "";
+  const why = verdict === true ? "" : verdict === false ? "startNot" : state.doing ? "startWait" : "startFirst";
   $("start-why").textContent = why && t(why);
   const most = state.info?.limits.photo_max_bytes;
   $("formats").textContent = most ? t("formats", { size: bytes(most) }) : "";

@@ -68,9 +68,11 @@ export function bytes(size) {
 
 export function seconds(length) {
   const rounded = length < 10 ? Math.max(0, Math.round(length * 10) / 10) : Math.round(length);
-  if (rounded < 60) return number(rounded, { style: "unit", unit: "second", unitDisplay: "narrow" });
-  const minutes = number(Math.floor(rounded / 60), { style: "unit", unit: "minute", unitDisplay: "narrow" });
-  return `${minutes} ${number(rounded % 60, { style: "unit", unit: "second", unitDisplay: "narrow" })}`;
+  const of = (count, unit) => number(count, { style: "unit", unit, unitDisplay: "narrow" });
+  if (rounded < 60) return of(rounded, "second");
+  const minutes = Math.floor(rounded / 60);
+  if (minutes < 60) return `${of(minutes, "minute")} ${of(rounded % 60, "second")}`;
+  return `${of(Math.floor(minutes / 60), "hour")} ${of(minutes % 60, "minute")}`;
 }
 
 export const moment = (stamp) =>

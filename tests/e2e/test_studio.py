@@ -91,7 +91,7 @@ def enter(browser: Browser, house: tuple[str, str]) -> Iterator[Enter]:
         visit = Visit(context.new_page())
         visits.append(visit)
         visit.page.on("request", lambda asked: visit.asked.append((asked.method, asked.url, asked.headers)))
-        visit.page.on("console", lambda said: said.type == "error" and visit.complaints.append(said.text))
+        visit.page.on("console", lambda said: visit.complaints.extend([said.text] if said.type == "error" else []))
         visit.page.on("pageerror", lambda error: visit.complaints.append(str(error)))
         visit.page.goto(house[0] + path)
         return visit
@@ -148,6 +148,7 @@ def test_a_photo_becomes_a_picture_and_products(enter: Enter, house: tuple[str, 
     visit.start("CARTOON")  # another style for the same photo
     expect(page.locator("#progress-title")).to_have_text(re.compile("^Done"))
     expect(page.locator("#after")).to_have_attribute("alt", "After: Cartoon")
+    expect(page.locator("#progress-title")).to_be_focused()
     expect(page.locator(".task[data-status=succeeded]")).to_have_count(2)
     assert sum(url.endswith("/uploads") for _, url, _ in visit.asked) == 1
 
@@ -327,6 +328,28 @@ def test_what_strangers_wrote_is_text_and_leads_nowhere_but_to_the_web(enter: En
     refused = "try { document.body.innerHTML = '<p>' } catch (error) { error.name }"
     assert page.evaluate(refused) == "TypeError"  # Trusted Types
     visit.complaints.clear()  # of that last one
+
+
+def test_our_own_model_is_offered_where_the_service_says_that_one_is_installed(enter: Enter) -> None:
+    visit = enter()
+    page = visit.page
+    expect(page.locator("#version")).not_to_be_empty()
+    expect(page.locator("#models")).to_be_hidden()
+
+    def installed(route: Route) -> None:
+        told = route.fetch().json()
+        version = {"version": "1", "active": True, "digest": "", "family": "", "loras": [], "problem": ""}
+        told["drawing"] = {"device": "cpu", "versions": [version], "problem": ""}
+        route.fulfill(json=told)
+
+    page.route("**/info", installed)
+    page.reload()
+    page.get_by_text("Our own model").click()
+    visit.makeover("BASIC")  # and is gone by now
+    expect(page.locator("#problem")).to_contain_text("Our own model is not installed")
+    page.get_by_text("OpenAI").click()
+    page.locator("#start").click()
+    expect(page.locator("#compare")).to_be_visible()
 
 
 def test_it_works_under_the_prefix(enter: Enter, house: tuple[str, str]) -> None:

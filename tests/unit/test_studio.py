@@ -33,7 +33,7 @@ class Store:
         if not self.origin:
             raise StorageFailed("There are no credentials", internal="of the SDK")
         at = f"{self.origin}/bucket/x.jpg?X-Amz-Signature=s"
-        return Upload(upload_url=at, headers={}, image_url=at, expires_at="2026-01-01T00:00:00Z")  # type: ignore[arg-type]
+        return Upload(upload_url=at, headers={}, image_url=at, expires_at="2026-01-01T00:00:00Z")
 
 
 def client(env: str = "development", store: str = "http://test") -> httpx.AsyncClient:
@@ -46,8 +46,8 @@ def client(env: str = "development", store: str = "http://test") -> httpx.AsyncC
     async def nobody(scope: Any, receive: Any, send: Any) -> None:
         raise AssertionError("this is no path of BentoML's")
 
-    front = Front(nobody, api=app, enter=enter, body_max_bytes=1024, max_concurrency=10)  # type: ignore[arg-type]
-    return httpx.AsyncClient(transport=httpx.ASGITransport(front), base_url="http://test")  # type: ignore[arg-type]
+    front = Front(nobody, api=app, enter=enter, body_max_bytes=1024, max_concurrency=10)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(front), base_url="http://test")
 
 
 @pytest.fixture
