@@ -11,13 +11,14 @@ import asyncio
 import os
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Self, cast
 
 import bentoml
 import structlog
 from bentoml.exceptions import BentoMLException, InternalServerError, InvalidArgument, ServiceUnavailable
 from bentoml.validators import ContentType
 from pydantic import Field
+from starlette.requests import Request
 
 from deskterior import telemetry
 from deskterior.config import SettingsError, settings
@@ -43,6 +44,22 @@ except SettingsError as error:
 label_by_path(drawing_wire.DRAW_PATH, drawing_wire.MODEL_PATH, "/render")
 
 _SERVED: list[DrawingClient] = []
+
+
+class RenderInput(bentoml.IODescriptor):  # type: ignore[misc]
+    """What `render` takes. The photo is a file: an address in its place, BentoML would fetch by rules of its own."""
+
+    photo: Annotated[Path, ContentType("image/*")]
+    prompt: Annotated[str, Field(min_length=1, max_length=drawing_wire.MAX_PROMPT)]
+    concept: Concept = Concept.BASIC
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+
+    @classmethod
+    async def from_http_request(cls, request: Request, serde: Any) -> Self:
+        form = await request.form()  # parsed once: BentoML is given the same
+        if any(isinstance(part, str) for part in form.getlist("photo")):
+            raise InvalidArgument("photo is the file itself, a part of a multipart body, and no address or text")
+        return cast(Self, await super().from_http_request(request, serde))
 
 
 @bentoml.asgi_app(drawing_app(lambda: _SERVED[-1]))
@@ -78,14 +95,9 @@ class CustomGenerator:
     async def __metrics__(self, counted: str) -> str:
         return counted + await asyncio.to_thread(gpu_text)
 
-    @bentoml.api  # type: ignore[untyped-decorator]
+    @bentoml.api(input_spec=RenderInput)  # type: ignore[untyped-decorator]
     async def render(
-        self,
-        context: bentoml.Context,
-        photo: Annotated[Path, ContentType("image/*")],
-        prompt: Annotated[str, Field(min_length=1, max_length=drawing_wire.MAX_PROMPT)],
-        concept: Concept = Concept.BASIC,
-        seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None,
+        self, context: bentoml.Context, photo: Path, prompt: str, concept: Concept, seed: int | None
     ) -> Annotated[Path, ContentType("image/jpeg")]:
         """Draw a photo anew: a JPEG, PNG or WebP goes in, a JPEG of its shape comes out."""
         try:

@@ -82,6 +82,12 @@ async def test_bentomls_clients_draw_too(runner: str, tmp_path: Path) -> None:
         assert Image.open(io.BytesIO(answer.content)).format == "JPEG"
         bad = await client.post("/render", files={"photo": ("x.png", b"x", "image/png")}, data={"prompt": "a desk"})
         assert bad.status_code == 400
+        for address in ("http://192.0.2.1/desk.jpg", str(path), ""):  # what it would fetch, or open
+            told = {"photo": address, "prompt": "a desk"}
+            for sent in ({"data": told}, {"data": told, "files": {"other": b"x"}}, {"json": told}):
+                refused = await client.post("/render", **sent)
+                assert refused.status_code == 400
+                assert "file" in refused.text
         metrics = (await client.get("/metrics")).text
         for name in ("batch_size_bucket", "queue_length", "seconds_per_picture_count", "steps_total"):
             assert f"drawing_model_{name}" in metrics
