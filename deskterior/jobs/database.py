@@ -26,6 +26,16 @@ SCHEMA_VERSION = 1
 SCHEMA_LOCK = 77_001
 """Advisory lock on Postgres: one process makes the tables, the others wait."""
 BUSY_MS = 30_000
+READ_WITHIN_S = 15.0
+"""A database that hangs is as good as none: who reads a task is told so."""
+_GONE = {
+    "connect_timeout": "10",
+    "tcp_user_timeout": "20000",
+    "keepalives_idle": "20",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+}
+"""For libpq: a machine that is gone says no goodbye, and by itself TCP waits for it for a quarter of an hour."""
 POOL = 8
 """Connections to Postgres: so many for us, and as many for DBOS, in each process."""
 
@@ -61,7 +71,7 @@ class Database:
             ) from None
         self.postgres = self.url.get_backend_name() == "postgresql"
         if self.postgres:
-            self.url = self.url.set(drivername="postgresql+psycopg")
+            self.url = self.url.set(drivername="postgresql+psycopg", query={**_GONE, **self.url.query})
             self.engine = sa.create_engine(self.url, pool_size=POOL, max_overflow=4, pool_pre_ping=True)
         else:
             self.engine = _sqlite(self.url)
@@ -96,8 +106,12 @@ class Database:
         return found.st_dev, found.st_ino
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
-        """Run `work` in a transaction that only reads. Raises DatabaseAway."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, work)
+        """Run `work` in a transaction that only reads. Raises DatabaseAway, also where it does not come to an end."""
+        try:
+            async with asyncio.timeout(READ_WITHIN_S):
+                return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, work)
+        except TimeoutError:
+            raise DatabaseAway(f"no answer within {READ_WITHIN_S:g} s") from None
 
     async def write(self, work: Callable[[sa.Connection], T], *, durable: bool = False) -> T:
         """Run `work` in a transaction that writes: all of it or nothing. A cancelled caller does not undo it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,25 @@ async def test_a_store_that_is_locked_is_away_and_says_so(tmp_path: Path) -> Non
     assert "locked" not in raised.value.detail
     assert raised.value.retry_after
     holder.close()
+    database.close()
+
+
+async def test_a_store_that_hangs_is_away_to_those_who_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deskterior.jobs.database.READ_WITHIN_S", 0.01)
+    goes_on = threading.Event()
+    database = Database(f"sqlite:///{tmp_path}/jobs.sqlite")
+    with pytest.raises(DatabaseAway, match="try again"):
+        await database.read(lambda _: goes_on.wait())
+    goes_on.set()
+    database.close()
+
+
+def test_a_server_that_is_gone_is_not_waited_for_without_end() -> None:
+    """What libpq is told, in the address that DBOS is given too; whoever says otherwise in DATABASE_URL is heard."""
+    database = Database("postgresql://desk@db.example/jobs?tcp_user_timeout=5000&sslmode=require")
+    assert database.url.query["tcp_user_timeout"] == "5000"
+    assert database.url.query["sslmode"] == "require"
+    assert {"connect_timeout", "keepalives_idle"} <= database.url.query.keys()
     database.close()
 
 
