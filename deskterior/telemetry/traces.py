@@ -62,11 +62,16 @@ def record_with(processor: SpanProcessor, name: str, version: str) -> None:
     _tracer = _provider.get_tracer("deskterior", version)
 
 
-async def stop() -> None:
-    """Send what is waiting, for some seconds at most, and trace no more."""
+def forget() -> TracerProvider | None:
+    """Trace no more; what held the spans, if there was any."""
     global _provider, _tracer
     provider, _provider, _tracer = _provider, None, None
-    if provider is None:
+    return provider
+
+
+async def stop() -> None:
+    """Send what is waiting, for some seconds at most, and trace no more."""
+    if (provider := forget()) is None:
         return
     ending = asyncio.get_running_loop().run_in_executor(None, provider.shutdown)
     done, _ = await asyncio.wait({ending}, timeout=FLUSH_WITHIN_S)
