@@ -141,6 +141,12 @@ def _escaped(purl: str) -> str:
     return f"{name.replace('_', '-')}@{release.replace('+', '%2B')}"
 
 
+def test_a_key_is_made_with_it_before_there_are_any_settings(place: Place, image: str) -> None:
+    words = ["python", "-m", "deskterior.keys", "make", "--name", "backend", "--scopes", "classify"]
+    made = place.engine.run("run", "--rm", "--no-healthcheck", *HARDENED, *TMP, image, *words)
+    assert made.startswith("dskt_")
+
+
 def test_its_labels_say_what_it_is(place: Place, image: str) -> None:
     config = _config(place, image)
     labels: dict[str, str] = config["Labels"]
