@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import structlog
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import RedirectResponse
 
 from deskterior.errors import NotFound, StorageFailed
 from deskterior.routers.files import remember_base
@@ -68,7 +68,13 @@ ASSETS = {
 """Read once: what is not in here is 404, however its path is spelled."""
 
 
-@router.api_route("", methods=["GET", "HEAD"], summary="The studio, a web page", response_class=HTMLResponse)
+@router.api_route(
+    "",
+    methods=["GET", "HEAD"],
+    summary="The studio, a web page",
+    response_class=Response,
+    responses={200: {"content": {"text/html": {}}}},
+)
 async def studio(request: Request) -> Response:
     """Make a desk over by hand: photo, verdict, style, progress, before and after, products, and the tasks so far."""
     return ASSETS[PAGE].answer(request, **{"Content-Security-Policy": await _policy(request)})
