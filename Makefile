@@ -158,6 +158,7 @@ lock: | $(BIN)/uv
 docs: $(VENV)/.dev
 	@$(BIN)/python -m deskterior.settings_table > docs/settings.md
 	@$(BIN)/python -m tests.attacks
+	@$(BIN)/python -m deskterior.metrics_table
 
 clean:
 	rm -rf demo-output build .cache

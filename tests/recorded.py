@@ -38,11 +38,11 @@ def recorded() -> Iterator[Recorded]:
 
 
 def trace_id(span: ReadableSpan) -> str:
-    return f"{span.get_span_context().trace_id:032x}"
+    return f"{span.context.trace_id:032x}"
 
 
 def span_id(span: ReadableSpan) -> str:
-    return f"{span.get_span_context().span_id:016x}"
+    return f"{span.context.span_id:016x}"
 
 
 def parent_id(span: ReadableSpan) -> str:
