@@ -137,7 +137,8 @@ async function watch(task) {
       if (event.name !== "stage" || looking) continue;
       looking = true; // how far it is, only the task says
       call(`tasks/${encodeURIComponent(task.id)}`, { signal })
-        .then(({ body }) => signal.aborted || ended(body) || progress.look((state.task = body)))
+        // The end may have come meanwhile, and this be older.
+        .then(({ body }) => signal.aborted || ended(state.task) || ended(body) || progress.look((state.task = body)))
         .catch(() => {}) // the next event, or the end, tells it
         .finally(() => (looking = false));
     }

@@ -17,6 +17,7 @@ export class Tasks {
   #timer = 0;
   #act;
   #last = [];
+  #turn = 0; // an answer that comes after a later one is no news
 
   /** `act` has `open(task)`, `changed(task)` after a cancel or retry from here, and `gone(id)` after a delete. */
   constructor(act) {
@@ -35,8 +36,10 @@ export class Tasks {
 
   async refresh({ quietly = false } = {}) {
     clearTimeout(this.#timer);
+    const turn = (this.#turn += 1);
     try {
       const { body } = await call(`tasks?limit=${this.#limit}`);
+      if (turn !== this.#turn) return;
       this.#notice.clear();
       $("tasks-more").hidden = !body.next_cursor || this.#limit >= MOST;
       $("tasks-none").hidden = body.tasks.length > 0;

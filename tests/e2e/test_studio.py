@@ -269,6 +269,21 @@ def test_where_no_stream_comes_through_the_task_is_looked_at(enter: Enter) -> No
     expect(visit.page.locator("#compare")).to_be_visible()
 
 
+def test_an_answer_from_before_the_end_does_not_bring_a_task_back_to_life(enter: Enter) -> None:
+    visit = enter()
+    page = visit.page
+    held: list[Route] = []
+    page.route(re.compile(r"/tasks/[0-9a-f-]+$"), lambda route: held.append(route))
+    visit.makeover("BASIC")
+    expect(page.locator("#compare")).to_be_visible()
+    assert held
+    for route in held:
+        told = route.fetch().json()
+        route.fulfill(json={**told, "status": "running", "result": None, "finished_at": None})
+    page.evaluate("fetch('health')")  # whatever was answered before has been seen
+    expect(page.locator("#progress-title")).to_have_text(re.compile("^Done"))
+
+
 def test_spent_money_says_when_it_goes_on(enter: Enter) -> None:
     visit = enter(key=POOR_KEY)
     visit.makeover("BASIC")
