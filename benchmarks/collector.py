@@ -50,6 +50,16 @@ class Collector:
                 raise TimeoutError(f"only these came: {sorted(span.name for span in self._spans)}")
             return list(self._spans)
 
+    def ask(self) -> None:
+        with self._news:
+            self.asked += 1
+            self._news.notify_all()
+
+    def wait_to_be_asked(self, within_s: float = 30) -> None:
+        with self._news:
+            if not self._news.wait_for(lambda: self.asked, within_s):
+                raise TimeoutError("nobody has sent a trace")
+
     def take(self, body: bytes) -> None:
         """An `ExportTraceServiceRequest`; protobuf raises for what is none."""
         given = ExportTraceServiceRequest.FromString(body)
@@ -88,7 +98,7 @@ def collector() -> Iterator[Collector]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            made.asked += 1
+            made.ask()
             status = made.refuse or (200 if self.path == "/v1/traces" else 404)
             if status == 200:
                 try:

@@ -28,7 +28,8 @@ class Call:
     def answered(self, status: int) -> None:
         """The call's HTTP status; of those that nobody needs to tell apart, the class."""
         if not 200 <= status < 300:
-            self.outcome = f"http-{status}" if status in _TOLD else f"http-{status // 100}xx"
+            known = f"http-{status // 100}xx" if 100 <= status < 600 else "http-other"
+            self.outcome = f"http-{status}" if status in _TOLD else known
 
 
 @contextmanager

@@ -38,8 +38,13 @@ def traced(
     if not traces.on():
         yield
         return
-    name = f"{method} {route}" if method in METHODS else route
-    about = {"http.request.method": method[:16], "http.route": route, "deskterior.request_id": request_id}
+    known = method in METHODS
+    name = f"{method} {route}" if known else route
+    about = {
+        "http.request.method": method if known else "other",
+        "http.route": route,
+        "deskterior.request_id": request_id,
+    }
     with traces.span(name, SpanKind.SERVER, parent=traceparent or "", attributes=about) as span:
         try:
             yield

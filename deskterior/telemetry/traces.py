@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import structlog
 from opentelemetry import context, trace
@@ -73,9 +74,19 @@ async def stop() -> None:
     """Send what is waiting, for some seconds at most, and trace no more."""
     if (provider := forget()) is None:
         return
-    ending = asyncio.get_running_loop().run_in_executor(None, provider.shutdown)
-    done, _ = await asyncio.wait({ending}, timeout=FLUSH_WITHIN_S)
-    if not done:
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+    def send() -> None:
+        provider.shutdown()
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(done.set)
+
+    # A thread that the end of the process does not wait for.
+    threading.Thread(target=send, name="traces-flush", daemon=True).start()
+    try:
+        async with asyncio.timeout(FLUSH_WITHIN_S):
+            await done.wait()
+    except TimeoutError:
         log.warning("traces.lost", reason="the collector did not answer in time")
 
 
