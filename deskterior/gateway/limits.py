@@ -52,9 +52,11 @@ class Limit:
 
 
 class Limits:
-    """Asked by the gateway. `clock` is Unix seconds, as the strategy has them."""
+    """Asked by the gateway. `clock` is seconds that only grow: nobody is to wait for a clock that was set back."""
 
-    def __init__(self, settings: LimitSettings, counts: SlidingWindows, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, settings: LimitSettings, counts: SlidingWindows, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._settings = settings
         self._counts = counts
         self._window = SlidingWindowCounterRateLimiter(counts)
@@ -112,12 +114,13 @@ class Limits:
         """Count one against a limit; what is left of it. Raises RateLimited when it is reached."""
         passed = await self._window.hit(limit.item, who)
         reset, remaining = await self._window.get_window_stats(limit.item, who)
+        wait_s = reset - time.time()  # the strategy has just added it
         if passed:
-            return remaining, _headers(limit.per_minute, remaining, reset - self._clock())
-        self._full[limit.item.key_for(who)] = reset
+            return remaining, _headers(limit.per_minute, remaining, wait_s)
+        self._full[limit.item.key_for(who)] = self._clock() + wait_s
         if len(self._full) > MOST_FULL:
             del self._full[next(iter(self._full))]
-        raise limit.reached(reset - self._clock())
+        raise limit.reached(wait_s)
 
     def _refuse_if_full(self, limit: Limit, who: str) -> None:
         """Nothing passes before the reset, so a flood of refused ones asks nobody. Raises RateLimited."""

@@ -86,10 +86,10 @@ class SlidingWindows(Storage, SlidingWindowCounterSupport):
 class InProcess(SlidingWindows):
     """Counts of this process. The library's own such storage looks through all keys at every hit, and has no end.
 
-    `clock` is in seconds.
+    `clock` is seconds that only grow: were it set back, the counts would stand until it had caught up.
     """
 
-    def __init__(self, most: int = MOST_KEYS, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, most: int = MOST_KEYS, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._most = most
         self._clock = clock
