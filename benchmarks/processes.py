@@ -56,7 +56,7 @@ class Server:
         if hasattr(self, "_ended"):
             self._ended.set()
             self._scale.join()
-        family = self._family()
+        family = self.family()
         self._process.send_signal(signal.SIGTERM)
         _, alive = psutil.wait_procs(family, timeout=15)
         for process in alive:
@@ -77,13 +77,14 @@ class Server:
     def cpu_s(self) -> float:
         """Processor time that it has used so far, all its processes together."""
         total = 0.0
-        for process in self._family():
+        for process in self.family():
             with suppress(psutil.Error):
                 times = process.cpu_times()
                 total += times.user + times.system
         return total
 
-    def _family(self) -> list[psutil.Process]:
+    def family(self) -> list[psutil.Process]:
+        """The process, and all that it has started."""
         with suppress(psutil.NoSuchProcess):
             main = psutil.Process(self._process.pid)
             return [main, *main.children(recursive=True)]
@@ -92,7 +93,7 @@ class Server:
     def _weigh(self) -> None:
         while not self._ended.wait(0.5):
             total = 0
-            for process in self._family():
+            for process in self.family():
                 with suppress(psutil.Error):
                     total += process.memory_full_info().pss
             self.peak_mb = max(self.peak_mb, total / 1e6)

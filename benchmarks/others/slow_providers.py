@@ -1,6 +1,7 @@
-"""OpenAI and Naver from afar: fixed waits and answers, no work. `python -m benchmarks.others.slow_providers PORT`.
+"""OpenAI and Naver from afar: fixed waits and answers, no work.
 
-The sandbox draws a picture for every call, which is work that a makeover's own cost would drown in.
+`python -m benchmarks.others.slow_providers PORT [PACE]`; PACE 0 is without the waits. The sandbox draws a picture for
+every call, which is work that a makeover's own cost would drown in.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from starlette.routing import Route
 DESCRIBE_S, RENDER_S, SEARCH_S = 4.0, 12.0, 0.2
 MAKEOVER_S = DESCRIBE_S + RENDER_S
 """What a makeover waits for: the search runs beside the drawing."""
+PACE = float(sys.argv[2]) if __name__ == "__main__" and len(sys.argv) > 2 else 1.0
 
 
 def _picture() -> str:
@@ -36,7 +38,7 @@ PICTURE = _picture()
 
 async def chat(request: Request) -> Response:
     await request.body()
-    await asyncio.sleep(DESCRIBE_S)
+    await asyncio.sleep(DESCRIBE_S * PACE)
     message = {"role": "assistant", "content": json.dumps(DESCRIPTION, ensure_ascii=False), "refusal": None}
     return JSONResponse(
         {
@@ -52,14 +54,14 @@ async def chat(request: Request) -> Response:
 
 async def edit(request: Request) -> Response:
     await request.body()
-    await asyncio.sleep(RENDER_S)
+    await asyncio.sleep(RENDER_S * PACE)
     details = {"image_tokens": 300, "text_tokens": 100}
     usage = {"input_tokens": 400, "input_tokens_details": details, "output_tokens": 1000, "total_tokens": 1400}
     return JSONResponse({"created": int(time.time()), "data": [{"b64_json": PICTURE}], "usage": usage})
 
 
 async def search(request: Request) -> Response:
-    await asyncio.sleep(SEARCH_S)
+    await asyncio.sleep(SEARCH_S * PACE)
     query = request.query_params["query"]
     item = {
         "title": f"<b>{query}</b> 무선",
