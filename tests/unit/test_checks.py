@@ -15,6 +15,8 @@ FOUND = [
     ("deskterior/a.py", f'KEY = "{AWS_KEY}"\n'),
     ("tests/unit/test_a.py", f'KEY = "{AWS_KEY}"\n'),
     ("tests/unit/test_b.py", 'KEY = "sk-proj-' + "Ab1" * 16 + "T3BlbkFJ" + "Cd2" * 16 + '"\n'),
+    ("models/card.json", f'{{"key": "{AWS_KEY}"}}\n'),
+    ("docs/c.md", "curl -H 'X-API-Key: dskt_0ce97a46e193_" + "67aaea95af3cff5c" * 4 + "'\n"),
     ("docs/a.md", "-----BEGIN RSA PRIVATE " + "KEY-----\n"),
     ("docs/b.md", "see /home/" + "alice/project/x.py\n"),
     ("deploy/a.env", "DATABASE_URL=postgresql://app:" + "w8Kq2mZr@db/jobs\n"),
@@ -53,6 +55,7 @@ def test_a_secret_or_a_machine_in_a_file_fails_the_check(
 def test_what_is_none_passes(checkout: Path) -> None:
     put(checkout, "a.py", 'TOKEN_SETTING = "RUNNER_TOKEN"\nurl = "https://example.com/x?y=1"\n# /home/app/data\n')
     put(checkout, "tests/unit/test_a.py", 'secret = "canaryRunner7f3a9c51e8d24b60"\nurl = "http://u:pw@host/x"\n')
+    put(checkout, "models/card.json", '{"sha256": "' + "0f1e2d3c4b5a6978" * 4 + '"}\n')
     put(checkout, "requirements.txt", "a==1 \\\n    --hash=sha256:" + "0123456789abcdef" * 4 + "\n")
     assert secrets.main() == 0
 
