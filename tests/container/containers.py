@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 INSIDE = (HERE / "inside.py").read_text()
 STAND_IN = "localhost/python-stand-in:3.11"
-NEEDED = ("podman", "buildah", "runc", "mmdebstrap")
+NEEDED = ("podman", "runc", "mmdebstrap")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 HARDENED = ("--read-only", "--cap-drop", "all", "--security-opt", "no-new-privileges", "--network", "none")
 """How every deployment in deploy/ runs it, and without a network."""
