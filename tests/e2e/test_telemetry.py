@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -193,7 +194,7 @@ def _workers(base: str) -> list[int]:
     return [pid for pid in found if pid not in parents]
 
 
-def _connections(process: psutil.Process) -> list[psutil._common.pconn]:
+def _connections(process: psutil.Process) -> list[Any]:
     try:
         return process.net_connections("tcp4")
     except psutil.Error:
