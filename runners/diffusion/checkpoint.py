@@ -9,6 +9,7 @@ import importlib.util
 import json
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ JSON_BYTES = 64 * 1024 * 1024
 """A tokenizer's can be 30 MB."""
 HEADER_BYTES = 100_000_000
 """As much as the safetensors library reads."""
+MOST_TIMESTEPS = 100_000
+"""That a scheduler may have been trained with; all known ones have 1000, and it keeps numbers for each."""
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LFS = b"version https://git-lfs"
 
@@ -52,7 +55,7 @@ def vet(folder: Path) -> Checkpoint:
     components = _components(index)
     _forbid(folder)
     configs = {name: _config(folder, name) for name in components}
-    weights = {name: _weights(folder, name) for name, config in configs.items() if config.get("_has_weights")}
+    weights = {name: _weights(folder, name, config) for name, config in configs.items() if config.get("_has_weights")}
     for lora in sorted((folder / LORAS).glob("*.safetensors")):
         tensors(folder, lora)
     denoiser = configs.get("unet", {})
@@ -60,8 +63,8 @@ def vet(folder: Path) -> Checkpoint:
     return Checkpoint(class_name, components, weights, inpaints, configs)
 
 
-def tensors(folder: Path, path: Path) -> int:
-    """How many numbers a safetensors file holds, by its header, which has to fit the file's length.
+def tensors(folder: Path, path: Path) -> list[int]:
+    """How many numbers each tensor of a safetensors file holds, by its header, which has to fit the file's length.
 
     Raises:
         VersionUnusable: cut short, or no safetensors at all.
@@ -81,7 +84,7 @@ def tensors(folder: Path, path: Path) -> int:
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
         end = max((int(tensor["data_offsets"][1]) for tensor in header.values()), default=0)
-        numbers = sum(math.prod(map(int, tensor["shape"])) for tensor in header.values())
+        numbers = [math.prod(map(int, tensor["shape"])) for tensor in header.values()]
     except OSError as error:
         raise VersionUnusable(f"{where} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
@@ -166,17 +169,40 @@ def _config(folder: Path, name: str) -> dict[str, Any]:
         raise VersionUnusable(f"{name}/: the list of its shards cannot be read") from None
     if (part / "config.json").is_file():
         return _json(folder, part / "config.json") | {"_has_weights": True}
-    scheduler = part / "scheduler_config.json"
-    return _json(folder, scheduler) if scheduler.is_file() else {}
+    if not (part / "scheduler_config.json").is_file():
+        return {}
+    scheduler = _json(folder, part / "scheduler_config.json")
+    steps = scheduler.get("num_train_timesteps", 0)
+    if not isinstance(steps, int) or steps > MOST_TIMESTEPS:
+        raise VersionUnusable(f"{name}/scheduler_config.json: num_train_timesteps is {steps!r:.20}: copy it again")
+    return scheduler
 
 
-def _weights(folder: Path, name: str) -> int:
+def _weights(folder: Path, name: str, config: dict[str, Any]) -> int:
     found = sorted((folder / name).glob("*.safetensors"))
     if not found:
         raise VersionUnusable(f"{name}/ has no weights: a .safetensors file is missing")
     # Where a part lies there in two precisions, one of them is loaded.
     plain = [path for path in found if variant(path) is None] or found
-    return sum(tensors(folder, path) for path in plain)
+    numbers = [each for path in plain for each in tensors(folder, path)]
+    for key, layers in _layers(config):
+        # Building a network takes time and memory before its weights are seen not to fit.
+        if layers > len(numbers):
+            raise VersionUnusable(
+                f"{name}/config.json asks for {layers} {key:.60}, and there are {len(numbers)} weights: copy it again"
+            )
+    return sum(numbers)
+
+
+def _layers(config: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """What a config says of how many parts its network has, by key."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            yield from _layers(value)
+        elif isinstance(value, int) and "layers" in key:
+            yield key, value
+        elif isinstance(value, list) and ("layers" in key or "block" in key):
+            yield key, max(len(value), *(each for each in value if isinstance(each, int) and "layers" in key), 0)
 
 
 def variant(path: Path) -> str | None:

@@ -298,9 +298,9 @@ def free_memory() -> None:
 
 
 def _hurried(recipes: recipe.Recipes, side: int) -> recipe.Recipes:
-    """The recipes for one step each: as few steps as leave one at their strength."""
+    """The recipes for as few steps as every scheduler (PNDM wants four) and the strength leave one of."""
     few = {
-        concept: replace(how, steps=min(how.steps, math.ceil(1 / how.strength) + 1))
+        concept: replace(how, steps=min(how.steps, max(4, math.ceil(1 / how.strength) + 1)))
         for concept, how in recipes.by_concept.items()
     }
     return replace(recipes, side=side, by_concept=few)
@@ -325,11 +325,14 @@ def _shape_of(photo: Image.Image, drawn: Image.Image) -> Size:
     return max(1, round(math.sqrt(area * ratio))), max(1, round(math.sqrt(area / ratio)))
 
 
+_SHORT = ("can't allocate memory", "CUDA error: out of memory", "_ALLOC_FAILED")
+"""Signs of too little memory other than the allocator's own: main memory, the driver, cuBLAS and cuDNN."""
+
+
 def _failure(torch: Any, error: BaseException, many: int) -> RunnerFailed:
     """An error without its frames."""
     told = repr(error)[:1000]
-    short = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-    if short:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in str(error) for sign in _SHORT):
         return OutOfMemory("The drawing model ran out of memory on this picture", internal=f"{many} at once: {told}")
     if isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error):
         return DeviceLost("The GPU failed while it drew; the drawing model's runner has to be restarted", internal=told)

@@ -61,7 +61,7 @@ def load_pipeline(folder: Path, checkpoint: Checkpoint, dtype: Any) -> Any:
     if lacking := sorted(needed - set(kind._optional_components) - set(checkpoint.components)):
         raise VersionUnusable(f"{INDEX} names no {', '.join(lacking)}, and {kind.__name__} needs it")
     with_weights = {
-        name: _part(folder, name, *checkpoint.components[name], dtype)
+        name: _part(folder, name, *checkpoint.components[name], dtype, checkpoint.weights[name])
         for name in checkpoint.components
         if name in checkpoint.weights
     }
@@ -86,7 +86,7 @@ def load_pipeline(folder: Path, checkpoint: Checkpoint, dtype: Any) -> Any:
     return pipeline
 
 
-def _part(folder: Path, name: str, library: str, class_name: str, dtype: Any) -> Any:
+def _part(folder: Path, name: str, library: str, class_name: str, dtype: Any, held: int) -> Any:
     """One network, and nothing of it made up: libraries fill what is missing with random numbers, and only warn."""
     import diffusers
     import torch
@@ -97,6 +97,8 @@ def _part(folder: Path, name: str, library: str, class_name: str, dtype: Any) ->
     kind = getattr(home, class_name, None)
     if not isinstance(kind, type) or not issubclass(kind, diffusers.ModelMixin | transformers.PreTrainedModel):
         raise VersionUnusable(f"{name}: {library}.{class_name:.80} is no network that diffusers or transformers knows")
+    if issubclass(kind, transformers.PreTrainedModel):
+        _named(folder, f"{name}/ cannot be loaded", lambda: _check_room(folder / name, name, kind, held))
     found = sorted(path for path in (folder / name).glob("*.safetensors"))
     kinds = {variant(path) for path in found}
     of = None if None in kinds else min(kind for kind in kinds if kind is not None)
@@ -125,6 +127,20 @@ def _part(folder: Path, name: str, library: str, class_name: str, dtype: Any) ->
         for _, buffer in model.named_buffers():
             buffer.data = buffer.data.clone()
     return model.eval()
+
+
+def _check_room(folder: Path, name: str, kind: Any, held: int) -> None:
+    """Whether the network of a config has about as many numbers as its files hold.
+
+    transformers allocates and fills what the files lack, before anybody can see that it did: a wrong config takes all
+    memory. diffusers refuses it first.
+    """
+    import torch
+
+    with torch.device("meta"):
+        wanted = sum(weight.numel() for weight in kind(kind.config_class.from_pretrained(folder)).parameters())
+    if wanted > 2 * held:  # some weights are shared, and in the files once
+        raise VersionUnusable(f"{name}/config.json is of a network of {wanted} numbers, and its files hold {held}")
 
 
 def load_loras(pipeline: Any, folder: Path, recipes: Recipes) -> dict[Concept, str]:

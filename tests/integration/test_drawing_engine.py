@@ -260,11 +260,21 @@ async def test_a_batch_goes_on_for_those_who_still_wait(sd: LocalDrawing, hook: 
     assert apart(await stays, expected) <= SAME
 
 
-async def test_out_of_memory_fails_that_picture_and_the_next_one_is_drawn(sd: LocalDrawing, hook: Hook) -> None:
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 7 GiB"),
+        ("AcceleratorError", "CUDA error: out of memory"),
+        ("AcceleratorError", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+)
+async def test_out_of_memory_fails_that_picture_and_the_next_one_is_drawn(
+    sd: LocalDrawing, hook: Hook, kind: str, told: str
+) -> None:
     import torch
 
     def full(_: int) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 7 GiB")
+        raise getattr(torch, kind)(told)
 
     hook.do = full
     with pytest.raises(RunnerFailed, match="out of memory") as failed:

@@ -223,6 +223,10 @@ def nan_lora(folder: Path) -> None:
         (spoil_weights("vae", nan_in_one), "vae/: the weights in .*NaN"),
         (spoil_weights("vae", blow_up), "fails to draw.*NaN"),
         (spoil_config("unet", cross_attention_dim=48), "unet/"),
+        (
+            spoil_config("text_encoder", vocab_size=60_000_000),
+            r"is of a network of 960\d{6} numbers, and its files hold",
+        ),
         (spoil_config("unet", sample_size="wide"), "unet/|fails to draw|put together"),
         (foreign_lora, "SIMPLE.safetensors is no LoRA for this model"),
         (misfit_lora, "SIMPLE.safetensors is no LoRA for this model"),
@@ -325,6 +329,15 @@ async def test_files_that_change_beneath_a_loaded_model_do_it_no_harm(
     await drawing.refresh()
     assert (await drawing.draw(request())).image == before.image
     assert [version.active for version in (await drawing.info()).versions] == [True]
+
+
+async def test_a_scheduler_that_wants_several_steps_at_least_is_no_reason_to_refuse(
+    models: Path, checkpoints: Checkpoints, opened: Callable[..., LocalDrawing]
+) -> None:
+    folder = checkpoints.install(models)
+    spoil_index(scheduler=["diffusers", "PNDMScheduler"])(folder)
+    (folder / "scheduler" / "scheduler_config.json").write_text('{"_class_name": "PNDMScheduler"}')
+    assert (await opened().draw(request())).version == "1"
 
 
 async def test_a_recipe_changed_in_place_is_followed(

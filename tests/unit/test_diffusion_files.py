@@ -31,9 +31,12 @@ INDEX: dict[str, Any] = {
 }
 
 
-def tensors(numbers: int = 4) -> bytes:
-    header = json.dumps({"w": {"dtype": "F32", "shape": [numbers], "data_offsets": [0, 4 * numbers]}}).encode()
-    return struct.pack("<Q", len(header)) + header + bytes(4 * numbers)
+def tensors(many: int = 4) -> bytes:
+    """A file of so many tensors, each of one number."""
+    header = json.dumps(
+        {f"w{at}": {"dtype": "F32", "shape": [1], "data_offsets": [4 * at, 4 * at + 4]} for at in range(many)}
+    ).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(4 * many)
 
 
 def write(folder: Path, index: dict[str, Any] | None = None) -> Path:
@@ -233,6 +236,15 @@ UNET = "unet/diffusion_pytorch_model.safetensors"
         ),
         (with_file("unet/m.safetensors.index.json", '{"weight_map": {"w": 1}}'), "shards cannot be read"),
         (with_file("unet/m.safetensors.index.json", "{}"), "shards cannot be read"),
+        (with_file("unet/config.json", '{"layers_per_block": 3000}'), "asks for 3000 layers_per_block"),
+        (with_file("unet/config.json", '{"layers_per_block": [2, 3000]}'), "asks for 3000 layers_per_block"),
+        (with_file("unet/config.json", '{"text": {"num_hidden_layers": 100000}}'), "asks for 100000 num"),
+        (with_file("vae/config.json", json.dumps({"block_out_channels": [32] * 5000})), "asks for 5000 block_out"),
+        (
+            with_file("scheduler/scheduler_config.json", '{"num_train_timesteps": 4000000000}'),
+            "num_train_timesteps is 4",
+        ),
+        (with_file("scheduler/scheduler_config.json", '{"num_train_timesteps": "x"}'), "num_train_timesteps is 'x'"),
         (with_file("loras/OIL.safetensors", b"short"), r"loras/OIL\.safetensors"),
     ],
 )
@@ -272,7 +284,7 @@ def test_no_bytes_of_a_weights_file_do_anything_but_be_refused(
     for content in (start + rest, struct.pack("<Q", len(start)) + start + rest):
         path.write_bytes(content)
         with contextlib.suppress(VersionUnusable):
-            assert checkpoint.tensors(path.parent, path) >= 0
+            assert all(many >= 0 for many in checkpoint.tensors(path.parent, path))
 
 
 # recipes
