@@ -54,8 +54,8 @@ class Settings(AccessSettings, LimitSettings, DoorSettings, DrawingSettings, Job
     body_max_bytes: int = Field(default=64 * 1024, ge=1024)
     """Largest JSON body of a request."""
     max_concurrency: int = Field(default=256, ge=1)
-    """Requests answered at once by one API process; beyond it 503 `overloaded`. Those that wait for outside services,
-    and transfers of pictures, are counted apart and keep nobody else out. Health paths are exempt."""
+    """Requests answered at once by one API process; beyond it 503 `overloaded`. Those that wait for outside services or
+    the job store, and transfers of pictures, are counted apart and keep nobody else out. Health paths are exempt."""
 
     # photos
     photo_allowed_hosts: Annotated[frozenset[str], NoDecode] = frozenset()
