@@ -168,9 +168,11 @@ async def test_what_an_api_of_any_release_queues_is_run(database_url: str, tmp_p
             whole.task.id,
             whole.task.job_id,
         )
-        client.destroy()
         with job_worker(database_url, tmp_path):
             assert (await house.makeovers.wait(whole.task.id, 20)).status == "succeeded"
+            queues = {queue.name for queue in await client.list_queues_async()}
+            assert {"makeover", "deliver"} <= queues
+        client.destroy()
 
 
 async def test_an_api_that_runs_jobs_and_job_workers_work_side_by_side(tmp_path: Path) -> None:
