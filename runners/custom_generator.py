@@ -26,7 +26,7 @@ from deskterior.errors import ClientError, CustomModelMissing, DeskteriorError, 
 from deskterior.gpu_figures import gpu_text
 from deskterior.schemas import Concept
 from deskterior.startup import keep_loaded
-from deskterior.telemetry import serving, traces
+from deskterior.telemetry import folder, serving, traces
 from deskterior.telemetry.bentoml import label_by_path
 from runners import drawing_wire
 from runners.body_limit import BodyLimit
@@ -77,6 +77,12 @@ class CustomGenerator:
         # Whoever started this process starts it again; what waits is told to come back.
         self.drawing = LocalDrawing(settings(), on_lost=lambda: os.kill(os.getpid(), signal.SIGTERM))
         _SERVED.append(self.drawing)
+
+    @bentoml.on_deployment  # type: ignore[untyped-decorator]
+    @staticmethod
+    def own_figures() -> None:
+        """Once, before the worker: where this is served by itself, its figures are nobody else's."""
+        folder.share()
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def ready(self) -> None:

@@ -41,7 +41,7 @@ from deskterior.errors import (
 from deskterior.gpu_figures import gpu_text
 from deskterior.problems import problem_response
 from deskterior.startup import keep_loaded
-from deskterior.telemetry import serving, traces
+from deskterior.telemetry import folder, serving, traces
 from deskterior.telemetry.bentoml import label_by_path
 from runners import wire
 from runners.body_limit import BodyLimit
@@ -126,6 +126,12 @@ class DeskClassifier:
     def __init__(self) -> None:
         self.desk = EmbeddedDesk(settings().desk_model_dir)
         WIRE.state.desk = self.desk
+
+    @bentoml.on_deployment  # type: ignore[untyped-decorator]
+    @staticmethod
+    def own_figures() -> None:
+        """Once, before the worker: where this is served by itself, its figures are nobody else's."""
+        folder.share()
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     def ready(self) -> None:

@@ -9,15 +9,24 @@ from typing import Any
 
 import pytest
 import structlog
+from pydantic import SecretStr
 
 from benchmarks.collector import collector
+from deskterior.config import Settings
+from deskterior.download import PhotoDownloader
+from deskterior.egress import PhotoHosts
 from deskterior.errors import ProviderTimeout
+from deskterior.makeover.prompts import Prompts
+from deskterior.providers.naver import NaverSearch
+from deskterior.providers.openai_client import openai_client
+from deskterior.providers.selection import providers
 from deskterior.telemetry import traces
 from deskterior.telemetry.calls import outside_call
 from deskterior.telemetry.logs import trace_ids
 from deskterior.telemetry.requests import traced
 from deskterior.telemetry.settings import TelemetrySettings
 from tests.recorded import Counting, Recorded, parent_id, recorded, span_id, trace_id
+from tests.unit.providers.stand_in import reply, standing_in
 
 TRACE, CLIENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = f"00-{TRACE}-{CLIENT}-01"
@@ -227,3 +236,23 @@ class TestCollectors:
             with structlog.testing.capture_logs() as said:
                 await traces.stop()
         assert [line["event"] for line in said] == ["traces.lost"]
+
+
+class TestStrangers:
+    async def test_neither_photo_hosts_nor_outside_services_hear_of_the_trace(self, spans: Recorded) -> None:
+        async with standing_in(lambda _: reply({"items": []})) as other:
+            hosts = PhotoHosts(["127.0.0.1"], development=True)
+            photos = PhotoDownloader(hosts, max_bytes=1000, timeout_s=30, connections=1)
+            shop = Settings(naver_base_url=other.url, naver_client_id="id", naver_client_secret=SecretStr("secret"))
+            search = providers(shop, Prompts.load()).search
+            assert isinstance(search, NaverSearch)
+            openai = openai_client(api_key="sk-key", base_url=other.url, timeout_s=30)
+            with traces.span("makeover", parent=PARENT):
+                await photos.fetch(f"{other.url}/desk.jpg")
+                await search.find(["마우스"])
+                await openai.models.with_raw_response.list()
+            for client in (photos.aclose, search.aclose, openai.close):
+                await client()
+        assert len(other.heard) == 3
+        for heard in other.heard:
+            assert not {"traceparent", "tracestate", "baggage", "b3"} & {name.lower() for name in heard.headers}
