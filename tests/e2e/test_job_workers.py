@@ -53,7 +53,7 @@ def ended(base: str, task_id: str) -> dict[str, Any]:
 
 
 def drawing(base: str, task_id: str) -> bool:
-    return task(base, task_id)["stage"] == "render"
+    return bool(task(base, task_id)["stage"] == "render")
 
 
 def check(base: str, name: str = "job_workers") -> str:

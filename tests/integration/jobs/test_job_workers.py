@@ -139,7 +139,7 @@ async def test_a_task_is_taken_while_the_queue_is_away_and_made_when_it_is_back(
         create = house.database.write
 
         async def write(*args: object, **more: object) -> object:
-            made = await create(*args, **more)  # type: ignore[arg-type]
+            made: object = await create(*args, **more)  # type: ignore[arg-type]
             house.database.away = 1  # right after the task was written down
             return made
 
