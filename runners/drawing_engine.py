@@ -39,7 +39,7 @@ from runners.diffusion.switching import Switching
 from runners.diffusion.versions import Digests, ModelFolder, Version, VersionUnusable, fingerprint
 from runners.drawing import DrawingModelInfo, DrawnPicture, DrawRequest, OnStep, VersionInfo
 from runners.drawing_queue import DrawQueue, Job
-from runners.drawing_state import MISSING
+from runners.drawing_state import MISSING, UNUSABLE_IN_A_WORD, unusable
 
 log = structlog.get_logger(__name__)
 
@@ -143,7 +143,9 @@ class LocalDrawing:
             raise RunnerFailed(self._lost)
         if (model := self._switching.model) is not None:
             return f"ok ({model.device}, {model.version.name})"
-        return "no model installed" if self._switching.settled.is_set() else "loading"
+        if not self._switching.settled.is_set():
+            return "loading"
+        return UNUSABLE_IN_A_WORD if self._switching.problem else "no model installed"
 
     async def aclose(self) -> None:
         """Safe to call twice."""
@@ -261,7 +263,7 @@ class LocalDrawing:
 
     def _missing(self) -> CustomModelMissing:
         if problem := self._switching.problem:
-            return CustomModelMissing(f"The drawing model that is installed cannot be used: {problem}")
+            return unusable(problem)
         if stray := self._folder.stray():
             return CustomModelMissing(
                 f"{MISSING}. {stray:.80} is a checkpoint in a single file: save it with diffusers' save_pretrained"

@@ -5,15 +5,16 @@ from __future__ import annotations
 from deskterior.errors import CustomModelMissing, RunnerFailed
 from runners.drawing import DrawingModelInfo
 
-MISSING = (
-    "No drawing model is installed. Put a diffusers image-to-image checkpoint (model_index.json and safetensors) into "
-    "a folder of its own in CUSTOM_MODEL_DIR, models/custom/1 for example, where the model runs; no restart is needed. "
-    "Until then, use /v1/generate"
+_MEND = (
+    "Put a diffusers image-to-image checkpoint (model_index.json and safetensors) into a folder of its own in "
+    "CUSTOM_MODEL_DIR, models/custom/1 for example, where the model runs; no restart is needed. Until then, use "
+    "/v1/generate"
 )
-BROKEN = (
-    "A drawing model is installed, but it cannot be used; /info and the log say why. Put a whole checkpoint beside it, "
-    "or use /v1/generate"
-)
+MISSING = f"No drawing model is installed. {_MEND}"
+UNUSABLE = f"There is no drawing model that can be used; /info says what is installed. {_MEND}"
+UNUSABLE_IN_A_WORD = "no usable model"
+LONGEST_PROBLEM = 500
+"""Characters of a version's problem that callers are told."""
 
 
 class NoAnswerYet(RunnerFailed):
@@ -22,8 +23,15 @@ class NoAnswerYet(RunnerFailed):
 
 def check_usable(info: DrawingModelInfo) -> None:
     """Raises CustomModelMissing when there is no version that draws, nor one that may be about to: it is loading."""
+    if not info.versions:
+        raise CustomModelMissing(MISSING)
     if not any(one.active or not one.problem for one in info.versions):
-        raise CustomModelMissing(BROKEN if info.versions else MISSING)
+        raise unusable("; ".join(dict.fromkeys(one.problem for one in info.versions)))
+
+
+def unusable(problem: str) -> CustomModelMissing:
+    """What a caller is told where something is installed, and why it does not draw."""
+    return CustomModelMissing(f"The drawing model that is installed cannot be used: {problem:.{LONGEST_PROBLEM}}")
 
 
 def in_a_word(info: DrawingModelInfo) -> str:
@@ -32,4 +40,4 @@ def in_a_word(info: DrawingModelInfo) -> str:
         return f"ok ({info.device}, {active.version})" if info.device else f"ok ({active.version})"
     if any(not one.problem for one in info.versions):
         return "loading"
-    return "no usable model" if info.versions else "no model installed"
+    return UNUSABLE_IN_A_WORD if info.versions else "no model installed"

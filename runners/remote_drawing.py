@@ -19,7 +19,7 @@ from deskterior.telemetry import traces
 from deskterior.telemetry.calls import outside_call
 from runners import drawing_wire as wire
 from runners.drawing import DrawingModelInfo, DrawnPicture, DrawRequest, OnStep, VersionInfo
-from runners.drawing_state import MISSING, NoAnswerYet, in_a_word
+from runners.drawing_state import UNUSABLE, NoAnswerYet, in_a_word
 from runners.token import token_headers
 from runners.wire import CONNECT_TIMEOUT_S, KEEP_ALIVE_S
 
@@ -218,7 +218,7 @@ def _error(refused: wire.Refused, told: str) -> DeskteriorError:
     """A refusal in our own words; the runner's own stay in the log."""
     told = told[:600]
     if refused.slug == CustomModelMissing.slug:
-        return CustomModelMissing(MISSING, internal=told)
+        return CustomModelMissing(UNUSABLE, internal=told)
     if refused.status in {429, 503}:
         wait = refused.retry_after if refused.retry_after is not None and refused.retry_after >= 0 else 2.0
         return Overloaded(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import inspect
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -291,10 +292,9 @@ def fits_beside(version: Version, options: Options, loaded: DrawingModel) -> boo
 
 
 def free_memory() -> None:
-    """Give back what a model that is gone has left behind."""
-    import torch
-
-    _forget(torch)
+    """Give back what a model that is gone, or was never there for want of torch, has left behind."""
+    if (torch := sys.modules.get("torch")) is not None:
+        _forget(torch)
 
 
 def _hurried(recipes: recipe.Recipes, side: int) -> recipe.Recipes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from runners.diffusion.engine import DrawingModel
 from runners.diffusion.versions import ModelFolder
 from runners.drawing import VersionInfo
 from runners.drawing_engine import LocalDrawing
+from runners.drawing_placement import PACKAGES
+from runners.drawing_state import check_usable
 from tests import tiny_diffusion
 from tests.drawing import Checkpoints, Gate, Hook, apart, engine, request, until
 
@@ -270,6 +273,21 @@ async def test_with_nothing_but_a_broken_version_requests_are_told_why(
     shutil.copy(checkpoints.get("sd") / UNET, models / "1" / UNET)
     await drawing.refresh()
     assert (await drawing.draw(request())).version == "1"
+
+
+async def test_without_what_a_model_runs_on_that_is_said(
+    models: Path, checkpoints: Checkpoints, opened: Callable[..., LocalDrawing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints.install(models)
+    for name in PACKAGES:
+        monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
+    drawing = opened()
+    await drawing.refresh()
+    with pytest.raises(CustomModelMissing, match=r"requirements-gpu\.txt"):
+        await drawing.draw(request())
+    with pytest.raises(CustomModelMissing, match=r"requirements-gpu\.txt"):
+        check_usable(await drawing.info())
+    assert await drawing.check() == "no usable model"
 
 
 async def test_two_versions_and_none_active_is_said(

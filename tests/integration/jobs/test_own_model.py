@@ -103,12 +103,16 @@ async def test_a_desk_becomes_a_picture_of_ours_which_costs_nothing(studio: Stud
 
 
 @pytest.mark.parametrize(
-    "versions", [[], [VersionInfo(version="1", problem="model.safetensors is cut short")]], ids=["none", "broken"]
+    ("versions", "said"),
+    [([], "CUSTOM_MODEL_DIR"), ([VersionInfo(version="1", problem="model.safetensors is cut short")], "is cut short")],
+    ids=["none", "broken"],
 )
-async def test_without_a_model_nothing_is_spent_and_v1_goes_on(versions: list[VersionInfo], studio: Studio) -> None:
+async def test_without_a_model_nothing_is_spent_and_v1_goes_on(
+    versions: list[VersionInfo], said: str, studio: Studio
+) -> None:
     studio.painter.installed = DrawingModelInfo(versions=versions)
 
-    with pytest.raises(CustomModelMissing):
+    with pytest.raises(CustomModelMissing, match=said):
         await studio.made()
 
     assert studio.house.count("describe") == 0
