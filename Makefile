@@ -15,7 +15,8 @@ UV_VERSION := 0.13.9
 HOST   ?= 127.0.0.1
 DATA   ?= data/photos
 PHOTO  ?=
-PYTEST ?=
+# Two at a time: the tests wait for servers more than they compute. A file stays together, for its server's sake.
+PYTEST ?= --numprocesses 2 --dist loadfile
 FUZZ_S ?= 600
 
 export PYTHONPATH := $(CURDIR)

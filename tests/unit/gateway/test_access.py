@@ -34,7 +34,7 @@ def routes(of: Any = APP) -> Iterator[tuple[str, str]]:
             yield from routes(route.original_router)
 
 
-ROUTES = [*routes(), *(("GET", path) for path in BENTOML_PATHS)]
+ROUTES = sorted({*routes(), *(("GET", path) for path in BENTOML_PATHS)})
 
 
 def rule_of(method: str, path: str) -> Rule | None:
