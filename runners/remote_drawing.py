@@ -72,7 +72,7 @@ class RemoteDrawing:
         order = wire.Order(prompt=request.prompt[: wire.MAX_PROMPT], concept=request.concept, seed=request.seed)
         parts = {
             "photo": ("photo.jpg", request.photo, "image/jpeg"),
-            "request": (None, order.model_dump_json().encode(), "application/json"),
+            "request": (None, order.model_dump_json(exclude_none=True).encode(), "application/json"),
         }
         accept = ", ".join([wire.NDJSON, *wire.PICTURE_TYPES])
         with outside_call("drawing-runner", "draw"), _faults(self._timeout_s):

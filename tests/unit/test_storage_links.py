@@ -17,7 +17,7 @@ from deskterior.storage import Links, key_for, request_base, sniff
 from deskterior.storage.keys import checked, content_type_of, new_key
 from deskterior.storage.links import stored_secret
 
-KEY = f"results/2026/11/22/{"0a" * 16}.png"
+KEY = "results/2026/11/22/" + "0a" * 16 + ".png"
 OTHER = new_key("results", "image/png")
 
 
