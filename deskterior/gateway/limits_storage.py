@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 MOST_KEYS = 100_000
 """Counted at once in one process, some 20 MB; beyond it the one that was hit longest ago is forgotten."""
-TABLE_LOCK = 77_003
+TABLE_LOCK = 77_004
 """Advisory lock: one process makes the table, the others wait."""
 CONNECTIONS = 2
 """For each process, beside those of the jobs: a burst of requests must not keep the jobs waiting."""
