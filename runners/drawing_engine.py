@@ -103,7 +103,9 @@ class LocalDrawing:
         self._refuse_if_closed()
         self.start()
         if self._switching.model is None and self._switching.settled.is_set():
-            raise self._missing()
+            await self._switching.notice()
+            if self._switching.settled.is_set():
+                raise self._missing()
         if request.seed is not None and not 0 <= request.seed < 2**63:
             raise Invalid("seed is a number from 0 to 2^63 - 1")
         loop = asyncio.get_running_loop()
@@ -296,7 +298,7 @@ class LocalDrawing:
         coming = self._coming() if model is None and not self._switching.settled.is_set() else None
         for version in versions:
             one = self._describe(version, digests.get(version.name, ""))
-            one.active = version == coming
+            one.active = version == coming and not one.problem
             if model is None and not one.active and not one.problem:
                 one.problem = problem
             told.append(one)

@@ -47,9 +47,13 @@ class Switching:
                 await self.look()
             except Exception:
                 log.exception("drawing_model.watch_failed")
-            finally:
                 self.settled.set()
             await asyncio.sleep(self._poll_s)
+
+    async def notice(self) -> None:
+        """See now whether there is something to follow, so that a request for it waits. `watch` then follows it."""
+        if await asyncio.to_thread(self._folder.fingerprint) != self._handled:
+            self.settled.clear()
 
     async def look(self, *, at_once: bool = False) -> None:
         """Follow what has changed in the folder and then lay still for one look: half a copy is no version yet."""
@@ -57,7 +61,11 @@ class Switching:
             seen = await asyncio.to_thread(self._folder.fingerprint)
             first, still = self._handled is None, seen == self._seen
             self._seen = seen
-            if seen == self._handled or not (still or first or at_once):
+            if seen == self._handled:
+                self.settled.set()
+                return
+            self.settled.clear()
+            if not (still or first or at_once):
                 return
             await self._follow()
             self._handled = seen
@@ -79,7 +87,6 @@ class Switching:
             if self.model is not None and self.model.version == version and self.loaded == files:
                 self.problem = ""
                 return
-            self.settled.clear()
             await self._switch(version, files)
         except VersionUnusable as error:
             self._refuse(error.detail)

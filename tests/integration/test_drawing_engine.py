@@ -500,6 +500,16 @@ async def until_drawn_by(drawing: LocalDrawing, version: str) -> DrawnPicture:
                 await asyncio.sleep(0.01)
 
 
+async def test_a_model_put_there_just_now_is_waited_for_before_the_watch_has_seen_it(
+    models: Path, checkpoints: Checkpoints, opened: Callable[..., LocalDrawing]
+) -> None:
+    drawing = opened()
+    with pytest.raises(CustomModelMissing):
+        await drawing.draw(request())
+    checkpoints.install(models)
+    assert (await drawing.draw(request())).version == "1"
+
+
 async def test_requests_wait_for_a_model_that_is_still_loading(
     models: Path, checkpoints: Checkpoints, opened: Callable[..., LocalDrawing], monkeypatch: Any
 ) -> None:
