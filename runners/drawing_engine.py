@@ -267,9 +267,7 @@ class LocalDrawing:
         if problem := self._switching.problem:
             return unusable(problem)
         if stray := self._folder.stray():
-            return CustomModelMissing(
-                f"{MISSING}. {stray:.80} is a checkpoint in a single file: save it with diffusers' save_pretrained"
-            )
+            return CustomModelMissing(f"{MISSING}. {stray}")
         return CustomModelMissing(MISSING)
 
     # telling

@@ -72,6 +72,8 @@ def _list(folder: ModelFolder) -> int:
         status = 1
     if not versions:
         print(f"There is no version in {folder.path}. A version is a folder with model_index.json and safetensors.")
+    if stray := folder.stray():
+        print(f"{stray}.")
     for version in versions:
         mark = "*" if version == active else " "
         try:

@@ -21,7 +21,8 @@ from deskterior.errors import RunnerFailed
 ACTIVE = "active"
 INDEX = "model_index.json"
 LORAS = "loras"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAME = re.compile(r"[^\W_][\w.-]{0,63}")
+"""Letters of any script, digits, and . - _ between them."""
 _SINGLE_FILES = {".safetensors", ".ckpt", ".bin", ".pt", ".pth", ".gguf"}
 
 Fingerprint = tuple[tuple[str, int, int, int], ...]
@@ -109,7 +110,7 @@ class ModelFolder:
             raise VersionUnusable("The folder is itself one checkpoint: there is nothing to choose from")
         handle, part = tempfile.mkstemp(prefix=".active-", dir=self.path)
         try:
-            with os.fdopen(handle, "w") as file:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(f"{name}\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -145,11 +146,17 @@ class ModelFolder:
         shutil.rmtree(doomed)
 
     def stray(self) -> str:
-        """A checkpoint in a single file, which is not what is wanted here; `""` if there is none."""
+        """What lies there as if it were a version and is none, and why; `""` if nothing does."""
         try:
-            return next((entry.name for entry in self.path.iterdir() if entry.suffix in _SINGLE_FILES), "")
+            entries = sorted(self.path.iterdir())
         except OSError:
             return ""
+        for entry in entries:
+            if entry.suffix in _SINGLE_FILES:
+                return f"{entry.name:.80} is a checkpoint in a single file: save it with diffusers' save_pretrained"
+            if not (entry.name.startswith(".") or _NAME.fullmatch(entry.name)) and (entry / INDEX).is_file():
+                return f"The folder {entry.name!r:.80} is no version by its name: letters, digits, . - _ and 64 at most"
+        return ""
 
     def fingerprint(self) -> tuple[str, Fingerprint]:
         """Of everything that matters, without reading a file of weights: cheap enough for every second."""

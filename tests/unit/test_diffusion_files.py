@@ -84,6 +84,16 @@ def test_a_single_version_needs_no_file_and_several_do(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".active*"))
 
 
+def test_names_are_of_any_script_and_what_is_no_name_is_said(tmp_path: Path) -> None:
+    folder = ModelFolder(tmp_path)
+    write(tmp_path / "sdxl turbo (1)")
+    assert folder.versions() == []
+    assert "'sdxl turbo (1)' is no version by its name" in folder.stray()
+    write(tmp_path / "책상_2.1")
+    folder.activate("책상_2.1")
+    assert folder.active() == Version("책상_2.1", tmp_path / "책상_2.1")
+
+
 @pytest.mark.parametrize("named", ["three", "../one", "/etc", "one/../one", "\0", "x" * 500, "\xff"])
 def test_a_name_that_nothing_has_is_refused_with_those_that_are(tmp_path: Path, named: str) -> None:
     write(tmp_path / "one")
