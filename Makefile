@@ -72,7 +72,7 @@ check: $(VENV)/.dev
 check-deploy: $(VENV)/.dev
 	@$(BIN)/pytest -q tests/unit/test_deploy_*.py
 
-test: check java browser containers
+test: check java browser prometheus containers
 	@$(BIN)/pytest $(PYTEST)
 
 # A JDK, Spring and Jackson for the test with a Java client: Debian's packages. Without root that one test is skipped.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from enum import StrEnum
@@ -54,4 +55,5 @@ def folder_of(tag: str) -> Path:
 
 def _bentoml(*arguments: str) -> str:
     command = [sys.executable, "-m", "bentoml", *arguments]
-    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603 - ours
+    env = {**os.environ, "COLUMNS": "10000"}  # it breaks a long path into lines
+    return subprocess.run(command, cwd=ROOT, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S603 - ours
