@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import gc
 import io
 import shutil
 import threading
@@ -17,6 +19,7 @@ from PIL import Image
 
 from deskterior.config import Settings
 from deskterior.schemas import Concept
+from runners.diffusion.quiet import prepare
 from runners.drawing import DrawnPicture, DrawRequest
 from runners.drawing_engine import LocalDrawing
 from tests import tiny_diffusion
@@ -44,6 +47,9 @@ class Checkpoints:
     """Checkpoints of every family, each made once."""
 
     def __init__(self, base: Path) -> None:
+        prepare()
+        gc.freeze()  # as a service does: half a second less for each model that is let go
+        atexit.register(gc.unfreeze)  # or libraries tell of leaks
         self._base = base
         self.get = cache(self._make)
 

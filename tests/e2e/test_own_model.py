@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,9 +16,10 @@ import psutil
 import pytest
 from PIL import Image
 
-from demo.running import ROOT, service
+from demo.running import service
 from sandbox import serving
 from tests.e2e.conftest import environment
+from training import tiny
 
 
 @dataclass(frozen=True)
@@ -90,8 +88,7 @@ def test_without_a_model_it_says_what_to_put_where_and_all_else_works(own: Own, 
 
 
 def test_a_model_put_there_draws_without_a_restart_and_its_steps_are_told(own: Own, photos: dict[str, str]) -> None:
-    subprocess.run([sys.executable, "-m", "training", "tiny"], cwd=ROOT, check=True, capture_output=True)
-    shutil.copytree(ROOT / ".cache" / "tiny-model" / "sd15", own.models / "first")
+    tiny.make(own.models / "first")
     while not _installed(own):
         time.sleep(0.1)  # the runner looks every second
     task_id = own.start(photos["desk"])
