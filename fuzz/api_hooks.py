@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Any
 
 import schemathesis
-from schemathesis import Case, CheckContext, HookContext, Response
+from schemathesis import Case, CheckContext, GenerationMode, HookContext, Response
 
 from deskterior import errors
 
@@ -26,12 +26,17 @@ def _slugs(kind: type[errors.DeskteriorError]) -> set[str]:
 
 
 @schemathesis.hook
-def map_body(context: HookContext, body: Any) -> Any:  # noqa: ARG001 - Schemathesis' form
-    """Every other photo is one that can be fetched: behind the refusal of made-up addresses is the most to find."""
+def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -> None:  # noqa: ARG001 - its form
+    """Every other photo is one that can be fetched: behind the refusal of made-up addresses is the most to find.
+
+    Only in a body that fits the document: in another one the address may be what does not.
+    """
+    body, meta = case.body, case.meta
+    if not PHOTO or not isinstance(body, dict) or meta is None or meta.generation.mode is not GenerationMode.POSITIVE:
+        return
     for name in ("image_url", "initial_image_url"):
-        if PHOTO and isinstance(body, dict) and isinstance(body.get(name), str) and body[name] and next(_counter) % 2:
-            return {**body, name: PHOTO}
-    return body
+        if body.get(name) and next(_counter) % 2:
+            case.body = {**body, name: PHOTO}
 
 
 @schemathesis.check

@@ -6,25 +6,23 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
-from contextlib import closing
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import boto3
 import botocore.session
 import httpx
 import pytest
-from moto.server import ThreadedMotoServer
 from pydantic import BaseModel, ConfigDict, Field
 
 from deskterior.config import ROOT, Settings
 from deskterior.errors import NotFound
 from deskterior.storage import key_for
 from deskterior.storage.s3 import S3Storage
+from tests.buckets import BUCKET, make_bucket, s3_server, use_credentials
 
 FOLDER = ROOT / "deploy" / "aws"
-BUCKET, PREFIX = "pictures", "desk/"
+PREFIX = "desk/"
 PICTURE = f"arn:aws:s3:::{BUCKET}/{PREFIX}results/2026/01/01/{'0' * 32}.png"
 RIGHTS = {
     "HeadBucket": "s3:ListBucket",
@@ -98,23 +96,11 @@ def allowed(action: str, resource: str, *, tls: bool = True, acl: str = "") -> b
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     """A stand-in for S3 with the bucket in it."""
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "AKIAEXAMPLE",
-        "AWS_SECRET_ACCESS_KEY": "made-up",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_CONFIG_FILE": str(tmp_path / "none"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
+    use_credentials(monkeypatch, tmp_path)
     monkeypatch.chdir(tmp_path)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with closing(boto3.client("s3", endpoint_url=f"http://{host}:{port}")) as s3:
-        s3.create_bucket(Bucket=BUCKET)
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as (address, _):
+        make_bucket(address)
+        yield address
 
 
 async def _everything(storage: S3Storage) -> None:

@@ -18,13 +18,11 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, urlsplit
 
-import boto3
 import httpx
 import jwt
 import psutil
 import psycopg
 import pytest
-from moto.server import ThreadedMotoServer
 from psycopg import sql
 from pydantic import SecretStr
 
@@ -35,8 +33,8 @@ from deskterior.services import Services
 from sandbox import serving
 from sandbox.app import create_app
 from sandbox.state import Latency, Options
+from tests.buckets import BUCKET, make_bucket, s3_server, use_credentials
 
-BUCKET = "pictures"
 KEY, ENTRY = Entry.make("canary", ["admin", "classify", "generate", "tasks:read", "tasks:write"])
 HELD = {
     "openai_api_key": "sk-canaryOpenai51e8d24b60",
@@ -114,29 +112,6 @@ def _postgres() -> Iterator[tuple[str, str, Path, int]]:
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGQUIT)
         server.cleanup()
-
-
-@contextmanager
-def _s3(patch: pytest.MonkeyPatch, folder: Path) -> Iterator[tuple[str, ThreadedMotoServer]]:
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "AKIAEXAMPLE",
-        "AWS_SECRET_ACCESS_KEY": BESIDE["the AWS SDK's"],
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_CONFIG_FILE": str(folder / "none"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(folder / "none"),
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        patch.setenv(name, value)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with closing(boto3.client("s3", endpoint_url=f"http://{host}:{port}")) as s3:
-        s3.create_bucket(Bucket=BUCKET)
-    try:
-        yield f"http://{host}:{port}", server
-    finally:
-        with suppress(Exception):
-            server.stop()
 
 
 def _rows_of_postgres(admin: str) -> bytes:
@@ -309,7 +284,9 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         }
         if large:
             address, admin, database_folder, database = stack.enter_context(_postgres())
-            s3, bucket = stack.enter_context(_s3(patch, folder))
+            use_credentials(patch, folder, BESIDE["the AWS SDK's"])
+            s3, bucket = stack.enter_context(s3_server())
+            make_bucket(s3)
             environment |= {"DATABASE_URL": address, "STORAGE": "s3", "S3_BUCKET": BUCKET, "S3_ENDPOINT_URL": s3}
             environment |= {"RUNNERS": "process"}
         else:

@@ -13,44 +13,32 @@ from urllib.parse import parse_qs, urlsplit
 import boto3
 import httpx
 import pytest
-from moto.server import ThreadedMotoServer
 
 from deskterior.config import Settings
 from deskterior.errors import NotFound, StorageFailed
 from deskterior.storage import Storage, build, key_for
 from deskterior.storage.keys import new_key
+from tests.buckets import BUCKET, make_bucket, s3_server, use_credentials
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 300
-BUCKET = "pictures"
 
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with s3_server() as (address, _):
+        yield address
 
 
 @pytest.fixture(autouse=True)
 def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "AKIAEXAMPLE",
-        "AWS_SECRET_ACCESS_KEY": "secret/with+signs",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_CONFIG_FILE": str(tmp_path / "none"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
+    use_credentials(monkeypatch, tmp_path)
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
 def bucket(endpoint: str) -> Iterator[str]:
+    make_bucket(endpoint)
     client = boto3.client("s3", endpoint_url=endpoint)
-    client.create_bucket(Bucket=BUCKET)
     yield endpoint
     for item in client.list_objects_v2(Bucket=BUCKET).get("Contents", []):
         client.delete_object(Bucket=BUCKET, Key=item["Key"])
