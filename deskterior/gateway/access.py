@@ -58,7 +58,7 @@ TABLE: dict[str, dict[str, Rule]] = {
     # Versions and models: of use to every client, and to nobody else but an attacker.
     "/info": {"GET": Rule(group="info")},
     # The traffic of all callers together.
-    "/metrics": {"GET": Rule(frozenset({"admin"}), "metrics")},
+    "/metrics": {"GET": Rule(frozenset({"metrics"}), "metrics")},
     "/health": {"GET": HEALTH},
     "/healthcheck": {"GET": HEALTH},
     "/livez": {"GET": HEALTH},

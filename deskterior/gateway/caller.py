@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from fastapi import Request
 
-Scope = Literal["classify", "generate", "tasks:read", "tasks:write", "admin"]
+Scope = Literal["classify", "generate", "tasks:read", "tasks:write", "metrics", "admin"]
 SCOPES: frozenset[Scope] = frozenset(get_args(Scope))
 
 

@@ -21,7 +21,7 @@ class AccessSettings(BaseSettings):
     again when it changes. `python -m deskterior.keys` makes them. Empty: all may do all, in development alone."""
     open_paths: Annotated[frozenset[Group], NoDecode] = OPEN
     """What needs no key, by commas: `docs`, `studio`, `health`, `info`, `metrics`; or `none`. Of the rest, `metrics`
-    needs `admin`, and the others any key."""
+    needs a key with that scope, and the others any key."""
     jwt_jwks_url: str = ""
     """Where the issuer of tokens publishes its keys; with the next two, tokens are taken beside API keys."""
     jwt_issuer: str = ""

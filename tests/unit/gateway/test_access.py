@@ -70,7 +70,7 @@ def test_a_route_that_the_table_does_not_know_is_answered_to_nobody() -> None:
         ("POST", "/tasks/1/cancel", {"tasks:write"}),
         ("POST", "/tasks/1/retry", {"tasks:write"}),
         ("DELETE", "/tasks/1", {"tasks:write"}),
-        ("GET", "/metrics", {"admin"}),
+        ("GET", "/metrics", {"metrics"}),
     ],
 )
 def test_each_of_its_scopes_opens_a_path_and_no_other_but_admin(method: str, path: str, scopes: set[Any]) -> None:
