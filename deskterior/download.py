@@ -12,6 +12,7 @@ import asyncio
 import http
 import io
 import ssl
+from functools import cache
 from urllib.parse import urljoin
 
 import httpcore
@@ -29,6 +30,12 @@ _HEADERS = [
     # Photos do not shrink further; a body that is packed all the same is not unpacked, and then is no photo.
     (b"Accept-Encoding", b"identity"),
 ]
+
+
+@cache
+def public_authorities() -> ssl.SSLContext:
+    """Read once: httpcore by itself reads them for each connection, which holds up the event loop for 40 ms."""
+    return httpcore.default_ssl_context()
 
 
 class PhotoDownloader:
@@ -60,7 +67,7 @@ class PhotoDownloader:
         self._timeout_s = timeout_s
         self._resolve = resolve or SystemResolver()
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=trust,
+            ssl_context=trust or public_authorities(),
             max_connections=connections,
             keepalive_expiry=5.0,
             network_backend=CheckedNetwork(hosts, self._resolve, network or AsyncioNetwork()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from contextlib import suppress
 from pathlib import Path
 
@@ -96,6 +97,20 @@ async def test_a_photo_comes_over_tls_under_the_name_that_was_asked_for(tmp_path
         async with downloader("photos.test", resolve=names) as photos:
             with pytest.raises(PhotoUnreachable, match="connection"):
                 await photos.fetch(f"https://photos.test:{web.port}/desk.jpg")
+
+
+async def test_the_authorities_are_read_once_and_not_for_each_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, _ = certificate("photos.test", tmp_path)
+    names = Names(photos_test=[["127.0.0.1"]])
+    async with site(photo, server) as web, downloader("photos.test", resolve=names) as photos:
+        read: list[object] = []
+        monkeypatch.setattr(ssl, "create_default_context", lambda *of, **more: read.append((of, more)))
+        for _ in range(2):
+            with pytest.raises(PhotoUnreachable, match="connection"):  # the certificate is nobody's
+                await photos.fetch(f"https://photos.test:{web.port}/desk.jpg")
+        assert read == []
 
 
 @pytest.mark.parametrize(("greeting", "told"), [(b"", "within 0"), (b"SSH-2.0-OpenSSH_9.6\r\n", "connection")])
