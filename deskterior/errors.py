@@ -5,12 +5,14 @@ DeskteriorError
 │   ├── Unauthenticated 401 · Forbidden 403 · NotFound 404 · MethodNotAllowed 405
 │   ├── IdempotencyConflict 409 · TaskNotFinished 409 · TaskFinished 409 · TaskCancelled 409
 │   ├── BodyTooLarge 413 · Invalid 422 · RateLimited 429
+│   ├── NotHttp 400 · RequestCutOff 400 · RequestTimeout 408 · AddressTooLong 414 · HeadersTooLarge 431
 │   └── PhotoError             the photo is at fault
 │       ├── PhotoTooLarge 413 · PhotoTypeUnsupported 415
 │       └── PhotoUnreadable 422 · PhotoUrlForbidden 422 · PhotoUnreachable 422 · NotADesk 422
 └── ServerError                the caller cannot
     ├── InternalError 500 · RunnerFailed 500 · StorageFailed 500
     ├── Overloaded 503 · CustomModelMissing 503 · ProviderNotConfigured 503 · SpendingCapReached 503
+    ├── IssuerAway 503 · AnswerTimeout 504
     └── ProviderError          an outside service is at fault
         └── ProviderFailed 502 · ProviderRefused 502 · ProviderTimeout 504
 
@@ -126,6 +128,26 @@ class RateLimited(ClientError):
     status, slug, title = 429, "rate-limited", "Too many requests"
 
 
+class NotHttp(ClientError):
+    status, slug, title = 400, "not-http", "This is not HTTP/1.1"
+
+
+class RequestCutOff(ClientError):
+    status, slug, title = 400, "request-cut-off", "The client hung up before the request was whole"
+
+
+class RequestTimeout(ClientError):
+    status, slug, title = 408, "request-timeout", "The request took too long to arrive"
+
+
+class AddressTooLong(ClientError):
+    status, slug, title = 414, "uri-too-long", "The address of the request is too long"
+
+
+class HeadersTooLarge(ClientError):
+    status, slug, title = 431, "headers-too-large", "The headers of the request are too large"
+
+
 class PhotoError(ClientError):
     """The photo, or its address, is at fault."""
 
@@ -184,6 +206,14 @@ class ProviderNotConfigured(ServerError):
 
 class SpendingCapReached(ServerError):
     status, slug, title = 503, "spending-cap-reached", "Today's spending limit is reached"
+
+
+class IssuerAway(ServerError):
+    status, slug, title = 503, "issuer-away", "Tokens cannot be checked just now"
+
+
+class AnswerTimeout(ServerError):
+    status, slug, title = 504, "answer-timeout", "The service took too long to answer"
 
 
 class ProviderError(ServerError):

@@ -17,14 +17,15 @@ import structlog
 
 from deskterior import telemetry
 from deskterior.errors import (
+    AnswerTimeout,
     BodyTooLarge,
-    ClientError,
     DeskteriorError,
     InternalError,
     Invalid,
     NotFound,
     Overloaded,
-    ServerError,
+    RequestCutOff,
+    RequestTimeout,
 )
 from deskterior.gateway.access import route_of
 from deskterior.gateway.caller import Entry
@@ -45,24 +46,12 @@ log = structlog.get_logger(__name__)
 PREFIX = "/app/routers"
 ALIASES = {"/v1/generated": "/v1/generate"}
 BENTOML_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/schema.json"})
-HEALTH_PATHS = frozenset({"/health", "/healthcheck"})
+HEALTH_PATHS = frozenset({"/health", "/healthcheck", "/health/machine"})
 ALWAYS_ANSWERED = BENTOML_PATHS | HEALTH_PATHS
 BODY_TIMEOUT_S = 30.0
 """A body of at most `body_max_bytes` that takes longer is a slow drip."""
 LOGGED_PATH = 200
 """Characters of a path that are logged: it may have tens of thousands."""
-
-
-class RequestTimeout(ClientError):
-    status, slug, title = 408, "request-timeout", "The request took too long to arrive"
-
-
-class RequestCutOff(ClientError):
-    status, slug, title = 400, "request-cut-off", "The client hung up before the request was whole"
-
-
-class AnswerTimeout(ServerError):
-    status, slug, title = 504, "answer-timeout", "The service took too long to answer"
 
 
 class Front:

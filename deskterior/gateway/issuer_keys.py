@@ -15,7 +15,7 @@ import httpx
 import jwt
 import structlog
 
-from deskterior.errors import ServerError
+from deskterior.errors import IssuerAway
 
 log = structlog.get_logger(__name__)
 
@@ -30,10 +30,6 @@ COOLDOWN_S = 30.0
 TIMEOUT_S = 5.0
 LARGEST = 256 * 1024
 MOST_KEYS = 100
-
-
-class IssuerAway(ServerError):
-    status, slug, title = 503, "issuer-away", "Tokens cannot be checked just now"
 
 
 class NoKeys(Exception):

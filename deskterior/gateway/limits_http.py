@@ -17,7 +17,7 @@ from uvicorn import config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from deskterior import telemetry
-from deskterior.errors import ClientError
+from deskterior.errors import AddressTooLong, ClientError, HeadersTooLarge, NotHttp, RequestTimeout
 from deskterior.problems import problem_response
 
 log = structlog.get_logger(__name__)
@@ -29,22 +29,6 @@ HEADER_OVERHEAD = 4
 MAX_HEADERS = 100
 LINGER_S = 2.0
 """How long what a refused client still sends is read and thrown away."""
-
-
-class NotHttp(ClientError):
-    status, slug, title = 400, "not-http", "This is not HTTP/1.1"
-
-
-class AddressTooLong(ClientError):
-    status, slug, title = 414, "uri-too-long", "The address of the request is too long"
-
-
-class HeadersTooLarge(ClientError):
-    status, slug, title = 431, "headers-too-large", "The headers of the request are too large"
-
-
-class HeadTimeout(ClientError):
-    status, slug, title = 408, "request-timeout", "The request took too long to arrive"
 
 
 class BoundedConnection(HttpToolsProtocol):
@@ -190,7 +174,7 @@ class BoundedConnection(HttpToolsProtocol):
     def _too_late(self) -> None:
         self._deadline = None
         if self._part == "head":
-            self._refuse(HeadTimeout(f"The headers did not arrive within {self.head_within_s:.0f} s"))
+            self._refuse(RequestTimeout(f"The headers did not arrive within {self.head_within_s:.0f} s"))
         else:
             self.transport.close()
 

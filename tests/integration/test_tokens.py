@@ -16,9 +16,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import get_default_algorithms
 
-from deskterior.errors import Unauthenticated
+from deskterior.errors import IssuerAway, Unauthenticated
 from deskterior.gateway.caller import Caller
-from deskterior.gateway.issuer_keys import COOLDOWN_S, KEEP_S, LARGEST, REFRESH_S, IssuerAway, IssuerKeys
+from deskterior.gateway.issuer_keys import COOLDOWN_S, KEEP_S, LARGEST, REFRESH_S, IssuerKeys
 from deskterior.gateway.tokens import Tokens, owner
 from tests.issuer import AUDIENCE, Issuer, ec_key, ed_key, issuer, public, rsa_key
 
