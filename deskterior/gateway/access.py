@@ -61,6 +61,7 @@ TABLE: dict[str, dict[str, Rule]] = {
     "/metrics": {"GET": Rule(frozenset({"metrics"}), "metrics")},
     "/health": {"GET": HEALTH},
     "/healthcheck": {"GET": HEALTH},
+    "/health/machine": {"GET": HEALTH},
     "/livez": {"GET": HEALTH},
     "/readyz": {"GET": HEALTH},
     "/healthz": {"GET": HEALTH},

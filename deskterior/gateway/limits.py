@@ -25,7 +25,7 @@ from deskterior.telemetry import metrics
 Headers = list[tuple[bytes, bytes]]
 
 PAID_PATHS = frozenset({"/v1/prompt", "/v1/generate", "/v2/generate"})
-NEVER_LIMITED = frozenset({"/health", "/healthcheck", "/healthz", "/livez", "/readyz", "/metrics"})
+NEVER_LIMITED = frozenset({"/health", "/healthcheck", "/health/machine", "/healthz", "/livez", "/readyz", "/metrics"})
 MOST_FULL = 10_000
 """Limits remembered as reached: until then nobody needs to be asked."""
 

@@ -1,10 +1,14 @@
-"""`GET /healthcheck` and `/health`: 200 while the service can do its work, 503 with the reason when not."""
+"""`GET /healthcheck` and `/health`: 200 while the service can do its work, 503 with the reason when not.
+
+`/health/machine` is the part of it that another machine would mend, for whoever replaces machines.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, Response
 
@@ -19,7 +23,8 @@ CHECK_TIMEOUT_S = 3.0
 """The load balancer gives up after 5 s."""
 DRAWING_TIMEOUT_S = 1.0
 
-
+Checks = dict[str, Callable[[], Awaitable[str]]]
+"""By name; each says a word when it passes, and raises when not."""
 _UNHEALTHY: dict[int | str, dict[str, Any]] = {503: {"model": Health, "description": "It cannot; `checks` says why."}}
 
 
@@ -28,13 +33,32 @@ _UNHEALTHY: dict[int | str, dict[str, Any]] = {503: {"model": Health, "descripti
 async def health(response: Response, to: Annotated[Services, Depends(services)]) -> Health:
     """Run the model, ask the GPU where there is one, and the job store. Of job workers and our own drawing
     model it only tells: without them the rest works, and tasks wait."""
-    checks: dict[str, Callable[[], Awaitable[str]]] = {
+    checks: Checks = {
         "desk_classifier": lambda: _desk(to),
-        "gpu": lambda: asyncio.to_thread(check_gpu),
+        "gpu": _gpu,
         "job_store": to.makeovers.check,
         "job_workers": to.makeovers.check_workers,
         "drawing_model": lambda: _drawing(to),
     }
+    return await _found(checks, response)
+
+
+@router.api_route("/health/machine", methods=["GET", "HEAD"], summary="Does this machine work?", responses=_UNHEALTHY)
+async def machine_health(response: Response, to: Annotated[Services, Depends(services)]) -> Health:
+    """The GPU, and the model where it runs on this machine. A job store that is away leaves every machine healthy:
+    to replace them would not bring it back."""
+    checks: Checks = {"gpu": _gpu}
+    if _is_here(to.settings.desk_placement):
+        checks["desk_classifier"] = lambda: _desk(to)
+    return await _found(checks, response)
+
+
+def _is_here(placement: str) -> bool:
+    """A runner beside the API is, to its workers, an address on loopback."""
+    return placement in {"embedded", "process"} or urlsplit(placement).hostname in {"127.0.0.1", "localhost", "::1"}
+
+
+async def _found(checks: Checks, response: Response) -> Health:
     outcomes = await asyncio.gather(*(_outcome(check) for check in checks.values()))
     healthy = all(ok for ok, _ in outcomes)
     if not healthy:
@@ -43,6 +67,10 @@ async def health(response: Response, to: Annotated[Services, Depends(services)])
         status="healthy" if healthy else "unhealthy",
         checks={name: text for name, (_, text) in zip(checks, outcomes, strict=True)},
     )
+
+
+async def _gpu() -> str:
+    return await asyncio.to_thread(check_gpu)
 
 
 async def _desk(to: Services) -> str:

@@ -70,7 +70,7 @@ def test_the_document_shows_the_whole_surface(document: dict[str, Any]) -> None:
     assert {
         *("/classify", "/v1/prompt", "/v1/generate", "/v2/generate", "/tasks", "/tasks/{task_id}", "/uploads"),
         *("/tasks/{task_id}/events", "/tasks/{task_id}/cancel", "/tasks/{task_id}/retry"),
-        *("/healthcheck", "/health", "/info", "/livez", "/readyz", "/metrics"),
+        *("/healthcheck", "/health", "/health/machine", "/info", "/livez", "/readyz", "/metrics"),
     } <= set(document["paths"])
 
 
@@ -79,7 +79,7 @@ def test_the_document_says_which_errors_are_problems(document: dict[str, Any]) -
         for operation in methods.values():
             for status, response in operation["responses"].items():
                 if status[0] in "45":
-                    own = path in {"/health", "/healthcheck"} and status == "503"
+                    own = path.startswith("/health") and status == "503"
                     assert list(response["content"]) == ["application/json" if own else "application/problem+json"]
 
 

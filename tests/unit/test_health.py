@@ -36,16 +36,20 @@ async def health(
     jobs: Callable[[], Awaitable[str]] = fine,
     drawing: Callable[[], Awaitable[str]] = fine,
     workers: Callable[[], Awaitable[str]] = fine,
+    *,
+    path: str = "/health",
+    placement: str = "embedded",
 ) -> httpx.Response:
     app = create_app()
     app.state.services = SimpleNamespace(
+        settings=SimpleNamespace(desk_placement=placement),
         desk=SimpleNamespace(check=desk),
         makeovers=SimpleNamespace(check=jobs, check_workers=workers),
         drawing=SimpleNamespace(check=drawing),
     )
     front = Front(app, api=app, enter=anybody, body_max_bytes=1024, max_concurrency=1)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(front), base_url="http://test") as http:
-        return await http.get("/health")
+        return await http.get(path)
 
 
 async def test_all_well_is_healthy() -> None:
@@ -74,6 +78,29 @@ async def test_a_job_store_that_is_away_is_unhealthy(error: DeskteriorError) -> 
     assert answer.status_code == 503
     assert answer.json()["status"] == "unhealthy"
     assert answer.json()["checks"]["job_store"] == error.detail
+
+
+@pytest.mark.parametrize("placement", ["embedded", "http://127.0.0.1:8123"])
+async def test_a_machine_is_sound_while_what_it_shares_with_others_is_away(placement: str) -> None:
+    away = failing(DatabaseAway("gone"))
+    answer = await health(jobs=away, workers=away, drawing=away, path="/health/machine", placement=placement)
+    assert answer.status_code == 200
+    assert answer.json() == {"status": "healthy", "checks": {"gpu": "none", "desk_classifier": "ok"}}
+
+
+@pytest.mark.parametrize("placement", ["embedded", "http://127.0.0.1:8123"])
+async def test_a_machine_whose_model_fails_is_to_be_replaced(placement: str) -> None:
+    broken = failing(RunnerFailed("CUDA error"))
+    answer = await health(desk=broken, path="/app/routers/health/machine", placement=placement)
+    assert answer.status_code == 503
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["checks"]["desk_classifier"] == "CUDA error"
+
+
+async def test_a_machine_is_not_replaced_for_a_runner_elsewhere() -> None:
+    broken = failing(RunnerFailed("gone"))
+    answer = await health(desk=broken, path="/health/machine", placement="http://desk-runner:3000")
+    assert answer.status_code == 200
 
 
 async def test_overload_does_not_make_it_unhealthy() -> None:
@@ -105,6 +132,7 @@ async def test_a_gpu_that_fell_off_the_bus_is_unhealthy(monkeypatch: pytest.Monk
     answer = await health()
     assert answer.status_code == 503
     assert "A GPU does not answer" in answer.json()["checks"]["gpu"]
+    assert (await health(path="/health/machine")).status_code == 503
 
 
 async def test_a_gpu_that_answers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
