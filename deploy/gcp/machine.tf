@@ -18,6 +18,9 @@ data "google_compute_image" "boot" {
   family  = basename(local.gpu ? var.gpu_image : var.cpu_image)
 }
 
+# Two questions. May this machine be sent requests? The load balancer asks, and asks again soon. Would another machine do
+# better? The group asks, and is slower to judge: a runner that has died is back within a minute, a new machine in ten;
+# and a database that is away, which fails every machine's /health, is not brought back by replacing them.
 resource "google_compute_health_check" "main" {
   name                = var.name
   description         = "The model, the GPU and the job store."
@@ -29,6 +32,26 @@ resource "google_compute_health_check" "main" {
   http_health_check {
     port         = 8080
     request_path = "/health"
+  }
+
+  log_config {
+    enable = true
+  }
+
+  depends_on = [google_project_service.needed]
+}
+
+resource "google_compute_health_check" "machine" {
+  name                = "${var.name}-machine"
+  description         = "The model and the GPU."
+  check_interval_sec  = 10
+  timeout_sec         = 5
+  healthy_threshold   = 2
+  unhealthy_threshold = 10
+
+  http_health_check {
+    port         = 8080
+    request_path = "/health/machine"
   }
 
   log_config {
@@ -170,7 +193,7 @@ resource "google_compute_instance_group_manager" "main" {
   }
 
   auto_healing_policies {
-    health_check      = google_compute_health_check.main.id
+    health_check      = google_compute_health_check.machine.id
     initial_delay_sec = local.cold_start_s
   }
 

@@ -10,7 +10,7 @@ locals {
     cpu = "e2-standard-2"
   }[var.machine]
 
-  # What a cold start takes until /health is 200: boot, the image's pull, the model. Younger machines are not healed.
+  # What a cold start takes until /health/machine is 200: boot, the image's pull, the model. Younger machines are not healed.
   cold_start_s = local.gpu ? 900 : 420
 
   # The service answers after 330 s at the latest, and holds an answer for WAIT_MAX_S.

