@@ -152,7 +152,8 @@ def _health_check(name: str) -> dict[str, Any]:
         if kind.strip('"') == "google_compute_health_check"
         for label, body in named.items()
     }
-    return found[name]
+    body: dict[str, Any] = found[name]
+    return body
 
 
 def test_the_balancers_health_check_is_that_of_the_original() -> None:
