@@ -10,10 +10,8 @@ import asyncio
 import base64
 import binascii
 import random
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
@@ -23,6 +21,7 @@ from standardwebhooks import Webhook
 
 from deskterior.callback_messages import FlatMessage
 from deskterior.config import Settings, SettingsError
+from deskterior.retry_after import retry_after_s
 from deskterior.telemetry import traces
 from deskterior.telemetry.calls import OK, Call, outside_call
 
@@ -161,7 +160,7 @@ class CallbackSender:
         if response.is_success or (self._flat and response.status_code == 404 and _nothing_missed(body, answer)):
             call.outcome = OK
             return Delivered()
-        return TryAgain(_refusal(response), _retry_after(response))
+        return TryAgain(_refusal(response), retry_after_s(response.headers.get("retry-after"), MAX_PAUSE_S))
 
 
 async def _read(response: httpx.Response) -> bytes:
@@ -202,17 +201,3 @@ def _refusal(response: httpx.Response) -> str:
     if response.is_redirect:
         return f"the backend answered {response.status_code}: set CALLBACK_URL to the address it redirects to"
     return f"the backend answered {response.status_code}"
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    """The pause that the backend asks for, in seconds or as a date; an hour at most. None when it asks for none."""
-    value = response.headers.get("retry-after", "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", value):
-        return min(float(value), MAX_PAUSE_S)
-    try:
-        until = parsedate_to_datetime(value)
-    except (ValueError, OverflowError, TypeError):
-        return None
-    if until.tzinfo is None:
-        until = until.replace(tzinfo=UTC)
-    return min(max(0.0, (until - datetime.now(UTC)).total_seconds()), MAX_PAUSE_S)

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 
-import httpx
 from openai import AsyncOpenAI
 from pydantic import ValidationError
 
@@ -23,6 +22,7 @@ from deskterior.errors import Forbidden, Invalid, NotFound, PhotoError, PhotoUrl
 from deskterior.heic_parts import heic_cost
 from deskterior.makeover import cursors
 from deskterior.providers import models, naver, naver_items, openai_vision, outside_text
+from deskterior.retry_after import retry_after_s
 from deskterior.routers.generate import Preferences
 from deskterior.schemas import ClassifyRequest, Concept, GenerateRequest
 from deskterior.storage import keys, links
@@ -152,8 +152,11 @@ def cursor(data: bytes) -> None:
 def callback_answer(data: bytes) -> None:
     callbacks._nothing_missed(b'{"products": null}', data)
     callbacks._nothing_missed(data, b'{"code": "PRODUCT_NOT_FOUND"}')
-    after = callbacks._retry_after(httpx.Response(503, headers=[(b"retry-after", data)]))
-    assert after is None or 0 <= after <= callbacks.MAX_PAUSE_S
+
+
+def retry_after(data: bytes) -> None:
+    after = retry_after_s(data.decode("latin-1"), 3600.0)
+    assert after is None or 0 <= after <= 3600
 
 
 def photo_metadata(data: bytes) -> None:
@@ -183,6 +186,7 @@ PARSERS: list[Parser] = [
     file_links,
     cursor,
     callback_answer,
+    retry_after,
     photo_metadata,
 ]
 SEEDS: list[tuple[Parser, bytes]] = [
@@ -207,6 +211,6 @@ SEEDS: list[tuple[Parser, bytes]] = [
     (file_links, b"http://127.0.0.1:8080/files/uploads/task/aa/" + b"a" * 32 + b".png?expires=1&signature=b"),
     (cursor, b"MTc2Mzg0MDAwMC4wIGFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFh"),
     (callback_answer, b'{"code": "PRODUCT_NOT_FOUND"}'),
-    (callback_answer, b"Wed, 21 Oct 2026 07:28:00 GMT"),
+    (retry_after, b"Wed, 21 Oct 2026 07:28:00 GMT"),
     (photo_metadata, b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0"),
 ]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
@@ -19,6 +18,7 @@ from deskterior.providers import Found
 from deskterior.providers.naver_items import Item, item_of
 from deskterior.providers.outside_text import one_line
 from deskterior.providers.rate_window import RateWindow
+from deskterior.retry_after import retry_after_s
 from deskterior.schemas import Product, ProductDetail
 from deskterior.telemetry.calls import outside_call
 
@@ -154,7 +154,8 @@ class NaverSearch:
                     body += chunk
                     if len(body) > MAX_BODY:
                         raise _KeywordFailed("its answer is too large")
-                return answer.status_code, _retry_after_s(answer.headers.get("retry-after")), bytes(body)
+                after = retry_after_s(answer.headers.get("retry-after"))
+                return answer.status_code, 1.0 if after is None else after, bytes(body)
         except (TimeoutError, httpx.TimeoutException) as error:
             raise _KeywordFailed("it did not answer in time") from error
         except httpx.ConnectError as error:
@@ -170,14 +171,6 @@ def distinct(keywords: Iterable[str]) -> list[str]:
         if text := one_line(keyword, MAX_KEYWORD_LENGTH):
             kept.setdefault(text.casefold().replace(" ", ""), text)
     return list(kept.values())[:MAX_KEYWORDS]
-
-
-def _retry_after_s(value: str | None) -> float:
-    try:
-        seconds = float(value) if value else 1.0
-    except ValueError:
-        return 1.0
-    return max(0.0, seconds) if math.isfinite(seconds) else 1.0
 
 
 def _sentence(status: int) -> str:

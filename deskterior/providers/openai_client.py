@@ -7,18 +7,16 @@ followed, so that neither the key nor a paid request goes to an address that nob
 from __future__ import annotations
 
 import asyncio
-import math
 import re
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from email.utils import parsedate_to_datetime
 
 import httpx2
 import openai
 from openai import AsyncOpenAI
 
 from deskterior.errors import ProviderError, ProviderFailed, ProviderRefused, ProviderTimeout
+from deskterior.retry_after import DAY_S, retry_after_s
 from deskterior.schemas import CostItem
 from deskterior.telemetry.calls import OPENAI, outside_call
 
@@ -32,7 +30,6 @@ _NO_CREDIT = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_a
 _BAD_PHOTO = {"invalid_image", "invalid_image_format", "invalid_image_url", "image_parse_error", "image_too_large"}
 _SAFETY = re.compile(r"safety system|content policy|content management policy", re.IGNORECASE)
 _PLAIN = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
-_DAY_S = 86_400.0
 _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 
@@ -110,7 +107,7 @@ def _status(error: openai.APIStatusError, setting: str, cost: CostItem) -> Provi
     """An error status. None is billed, but a gateway's own (502, 504) may hide a call that went on behind it."""
     status, code = error.status_code, _plain(error.code) or _plain(error.type)
     internal = f"status {status} code {code} request {_plain(error.request_id)}"
-    after = retry_after_s(error.response.headers)
+    after = _wait_s(error.response.headers)
 
     def failed(detail: str, *, safe: bool = False, cost: CostItem | None = None) -> ProviderFailed:
         return ProviderFailed(
@@ -158,14 +155,7 @@ def _plain(value: object) -> str:
     return value if isinstance(value, str) and _PLAIN.fullmatch(value) else ""
 
 
-def retry_after_s(headers: httpx2.Headers) -> float | None:
-    """Seconds to wait, a day at most, from `Retry-After` in seconds or as a date; None when absent or senseless."""
-    value = headers.get("retry-after", "").strip()
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return None if math.isnan(seconds) else min(max(0.0, seconds), _DAY_S)
+def _wait_s(headers: httpx2.Headers) -> float | None:
+    """Seconds that OpenAI asks us to wait, a day at most: by its own header in milliseconds, else by the standard's."""
+    ms = retry_after_s(headers.get("retry-after-ms"), DAY_S * 1000)
+    return retry_after_s(headers.get("retry-after")) if ms is None else ms / 1000

@@ -178,7 +178,7 @@ async def test_every_other_404_is_tried_again(body: bytes, form: str, reply: byt
 
 @pytest.mark.parametrize(
     ("value", "after"),
-    [("7", 7.0), ("0", 0.0), ("999999", 3600.0), ("-5", None), ("soon", None), ("", None), ("9" * 40, None)],
+    [("7", 7.0), ("0", 0.0), ("999999", 3600.0), ("-5", None), ("soon", None), ("", None), ("9" * 40, 3600.0)],
 )
 async def test_the_backends_wish_for_a_pause_is_honoured_within_an_hour(value: str, after: float | None) -> None:
     outcome = await deliver(Backend(answer("503 Busy", b"", f"Retry-After: {value}")))

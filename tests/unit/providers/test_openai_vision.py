@@ -204,12 +204,22 @@ async def test_a_status_without_a_body_has_its_sentence_too() -> None:
 
 
 @pytest.mark.parametrize("status", [429, 503])
-async def test_a_busy_provider_is_asked_again_after_the_time_it_names(status: int) -> None:
+@pytest.mark.parametrize(
+    ("headers", "waited"),
+    [
+        ({"retry_after": "3"}, 3.0),
+        ({"retry_after": "1", "retry_after_ms": "250"}, 0.25),
+        ({"retry_after": "3", "retry_after_ms": "soon"}, 3.0),
+    ],
+)
+async def test_a_busy_provider_is_asked_again_after_the_time_it_names(
+    status: int, headers: dict[str, str], waited: float
+) -> None:
     clock = Clock()
-    async with standing_in(script(reply({}, status, retry_after="3"), good())) as openai:
+    async with standing_in(script(reply({}, status, **headers), good())) as openai:
         described = await look(openai.url, clock=clock)
     assert described.description.keywords == ["마우스", "기계식 키보드"]
-    assert clock.slept == [3.0]
+    assert clock.slept == [waited]
     assert len(openai.heard) == 2
 
 
