@@ -201,7 +201,7 @@ def test_the_api_finds_its_runners(overlay: str) -> None:
             assert int(port) in {p["port"] for p in services[host]["spec"]["ports"]}
 
 
-def test_runners_are_reached_by_the_api_and_job_workers_alone_and_reach_nobody() -> None:
+def test_runners_are_called_by_the_api_and_job_workers_alone_and_call_nobody() -> None:
     for overlay in OVERLAYS:
         policies = _of(overlay, "NetworkPolicy")
         assert policies["nothing"]["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
@@ -213,6 +213,30 @@ def test_runners_are_reached_by_the_api_and_job_workers_alone_and_reach_nobody()
         for name, deployment in _of(overlay, "Deployment").items():
             labels = deployment["spec"]["template"]["metadata"]["labels"]
             assert (runners["podSelector"]["matchLabels"].items() <= labels.items()) == name.endswith("-runner")
+
+
+def test_every_process_is_scraped_once_with_what_it_asks_for_and_prometheus_may_come_in() -> None:
+    """The alerts know the job `deskterior`: the label that kustomize gives to every Service."""
+    wanted = {"api": ("deskterior-metrics", "key"), "job-worker": None, "runner": ("deskterior", "RUNNER_TOKEN")}
+    monitors = _documents(KUBERNETES / "components" / "service-monitor" / "service-monitor.yaml")
+    for overlay, folder in OVERLAYS.items():
+        (kustomization,) = _documents(folder / "kustomization.yaml")
+        assert {"pairs": {"app.kubernetes.io/part-of": "deskterior"}} in kustomization["labels"]
+        (rule,) = _of(overlay, "NetworkPolicy")["watched"]["spec"]["ingress"]
+        open_to_prometheus = {port["port"] for port in rule["ports"]}
+        services = _of(overlay, "Service")
+        assert services.keys() == _of(overlay, "Deployment").keys()
+        for name, service in services.items():
+            labels = service["metadata"]["labels"].items()
+            (monitor,) = [m for m in monitors if m["spec"]["selector"]["matchLabels"].items() <= labels]
+            assert monitor["spec"]["jobLabel"] == "app.kubernetes.io/part-of"
+            (endpoint,) = monitor["spec"]["endpoints"]
+            assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+            shown = endpoint.get("authorization", {}).get("credentials")
+            kind = "runner" if name.endswith("-runner") else name
+            assert (shown and (shown["name"], shown["key"])) == wanted[kind]
+            (container,) = _of(overlay, "Deployment")[name]["spec"]["template"]["spec"]["containers"]
+            assert {port["containerPort"] for port in container["ports"]} <= open_to_prometheus
 
 
 def test_no_way_out_leads_to_a_metadata_server_or_a_private_network() -> None:
