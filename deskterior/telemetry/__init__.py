@@ -6,6 +6,6 @@ is collected by `deskterior.figures`. `traces` are OpenTelemetry's. `requests` a
 what goes out.
 """
 
-from deskterior.telemetry.logs import LOUD, OURS, configure_logging, cut_secrets, plain, request_id
+from deskterior.telemetry.logs import LOUD, OURS, configure_logging, request_id
 
-__all__ = ["LOUD", "OURS", "configure_logging", "cut_secrets", "plain", "request_id"]
+__all__ = ["LOUD", "OURS", "configure_logging", "request_id"]

@@ -7,6 +7,7 @@ import logging
 import re
 import sys
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -20,6 +21,9 @@ _USER = re.compile(r"(?i)(https?|postgresql(?:\+\w+)?)://[^\s/?#\"'<>]*@")
 _QUERY = re.compile(r"(?i)(https?://[^\s?#\"'<>]+)[?#][^\s\"'<>]+")
 # The same of a path alone, as servers log it.
 _PATH_QUERY = re.compile(r"(?<![^\s\"'(=])(/[^\s?\"'<>]*)\?[^\s\"'<>]+")
+# What steers a terminal, ends a line or turns one round: controls, line separators, and marks of direction.
+_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_TRACEBACKS = frozenset({"exception", "stack"})
 OURS = ("deskterior", "runners", "sandbox", "service")
 LOUD = ("bentoml", "uvicorn", "uvicorn.error", "dbos")
 """Others that say what somebody who operates the service wants to know."""
@@ -48,23 +52,43 @@ def cut_secrets(_: Any, __: str, event: structlog.types.EventDict) -> structlog.
     """Cut the secrets we know out of a log line, and off every address what may be one: queries are signatures, users
     have passwords.
     """
-    return {key: _cut(value) for key, value in event.items()}
+    return {key: _in_each(value, _cut) for key, value in event.items()}
 
 
-def _cut(value: object) -> object:
+def _cut(text: str) -> str:
+    if "://" in text:
+        text = _QUERY.sub(r"\1?…", _USER.sub(r"\1://…@", text))
+    if "?" in text:
+        text = _PATH_QUERY.sub(r"\1?…", text)
+    return without_secrets(text)
+
+
+def harmless(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+    """Spell out what would steer the terminal of whoever reads a line, or look like another one. A path, for one, may
+    hold anything. Of tracebacks only the lines stay lines.
+    """
+    return {key: _in_each(value, _spelt_lines if key in _TRACEBACKS else _spelt) for key, value in event.items()}
+
+
+def _spelt(text: str) -> str:
+    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _spelt_lines(text: str) -> str:
+    return "\n".join(map(_spelt, text.split("\n")))
+
+
+def _in_each(value: object, change: Callable[[str], str]) -> object:
+    """`value` with every text in it changed."""
     match value:
         case str():
-            if "://" in value:
-                value = _QUERY.sub(r"\1?…", _USER.sub(r"\1://…@", value))
-            if "?" in value:
-                value = _PATH_QUERY.sub(r"\1?…", value)
-            return without_secrets(value)
+            return change(value)
         case dict():
-            return {key: _cut(item) for key, item in value.items()}
+            return {key: _in_each(item, change) for key, item in value.items()}
         case list() | tuple():
-            return [_cut(item) for item in value]
+            return [_in_each(item, change) for item in value]
         case bytes() | BaseException():
-            return _cut(repr(value))
+            return change(repr(value))
         case _:
             return value
 
@@ -84,6 +108,7 @@ def configure_logging(level: str, form: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         cut_secrets,
+        harmless,
     ]
     structlog.configure(
         processors=[

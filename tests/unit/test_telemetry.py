@@ -26,15 +26,15 @@ def test_another_request_id_is_replaced(given: str | None) -> None:
 class Logged:
     """Logging as the service does it, while a test runs, and the lines that it wrote."""
 
-    def __init__(self, capsys: pytest.CaptureFixture[str], level: str = "info") -> None:
+    def __init__(self, capsys: pytest.CaptureFixture[str], level: str = "info", form: str = "json") -> None:
         self._capsys = capsys
-        self._wanted = level
+        self._wanted, self._form = level, form
 
     def __enter__(self) -> None:
         # Not in a fixture's set-up: pytest has other handlers and streams then.
         root = logging.getLogger()
         self._before, self._level = root.handlers[:], root.level
-        telemetry.configure_logging(self._wanted, "json")
+        telemetry.configure_logging(self._wanted, self._form)
 
     def __exit__(self, *_: object) -> None:
         root = logging.getLogger()
@@ -105,6 +105,26 @@ def test_what_a_stranger_sends_cannot_forge_or_stop_a_line(logged: Logged) -> No
         structlog.get_logger("deskterior.a").info("request", path='/x"}\n{"event": "forged"}', half="\ud800")
     (line,) = logged.lines()
     assert line["event"] == "request"
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_nothing_steers_the_terminal_of_whoever_reads(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    steering = "\x1b]0;owned\x07\x9b31m\u2028\u202e\x7f\r"
+    logged = Logged(capsys, form=form)
+    with logged:
+        structlog.get_logger("deskterior.a").info("request", path=f"/{steering}", of=[{"agent": steering}])
+        logging.getLogger("uvicorn.error").warning("odd %s", f"/x\n2026 [info] forged{steering}")
+        try:
+            int(steering)
+        except ValueError:
+            structlog.get_logger("deskterior.a").exception("crashed")
+    said = capsys.readouterr().out
+    assert not [letter for letter in set(steering) if not letter.isprintable() and letter in said]
+    lines = said.splitlines()
+    assert not [line for line in lines if line.startswith("2026 [info] forged")]
+    assert len(lines) == 3 if form == "json" else any("Traceback" in line for line in lines)
+    parsed = json.loads(lines[0])["path"] if form == "json" else said
+    assert r"\x1b]0;owned\x07\x9b31m\u2028\u202e\x7f\r" in parsed
 
 
 def test_libraries_do_not_tell_of_every_call_at_any_level(capsys: pytest.CaptureFixture[str]) -> None:
