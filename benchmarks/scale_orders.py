@@ -1,7 +1,7 @@
 """How many makeovers can be ordered in a second, by how many the day has had: `python -m benchmarks.scale_orders`.
 
-Orders come one after the other (`CREATE_LOCK`), because each counts what the day has cost. So what one transaction
-takes is the end of how many all processes together take, however many there are.
+Orders come one after the other (`CREATE_LOCK`), because each looks at what the day has cost. So what one transaction
+takes is the end of how many all processes together take. What the day has had is not to matter.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from deskterior.jobs.database import Database
 from deskterior.makeover.register import Origin, Register
 from deskterior.makeover.spending import SpendingCap
 from deskterior.makeover.tables import metadata, stages, tasks
+from deskterior.makeover.totals import recount
 from deskterior.makeover.waiting import WaitingLimit
 from deskterior.schemas import GenerateRequest
 
@@ -45,6 +46,7 @@ def main() -> None:
                         connection.execute(table.insert(), values) for table, values in rows
                     ]
                 )
+            database.write_now(recount)
             database.write_now(lambda connection: connection.execute(sa.text("analyze")))
             measured[had] = asyncio.run(_order(database))
             database.close()

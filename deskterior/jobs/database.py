@@ -21,7 +21,7 @@ from deskterior.errors import Overloaded
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised with every change of our own tables; a newer one in the database than here is a downgrade."""
 SCHEMA_LOCK = 77_001
 """Advisory lock on Postgres: one process makes the tables, the others wait."""
@@ -190,7 +190,7 @@ class Database:
                     f"{SCHEMA_VERSION}): start that version, or use another database"
                 )
             metadata.create_all(connection)
-            if found is None:
+            if found is None or found < SCHEMA_VERSION:
                 connection.execute(versions.insert().values(version=SCHEMA_VERSION))
 
         try:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
 from deskterior.jobs import executors
-from deskterior.makeover.spending import spent_since
 from deskterior.makeover.tables import UNFINISHED, callbacks, tasks
+from deskterior.makeover.totals import NANO, day_of, read_totals
 
 
 @dataclass(frozen=True)
@@ -40,14 +39,13 @@ def store_figures(connection: sa.Connection, now: float, executor_ttl_s: float) 
         oldest[status] = max(oldest[status], now - (first or now))
     pending = sa.select(sa.func.count(), sa.func.min(callbacks.c.created_at)).where(callbacks.c.status == "pending")
     waiting, first_told = connection.execute(pending).one()
-    midnight = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
-    spent, held = spent_since(connection, midnight)
+    spent, held = read_totals(connection, day_of(now))
     return StoreFigures(
         tasks=counts,
         oldest_s=oldest,
         callbacks_waiting=waiting,
         callbacks_oldest_s=max(0.0, now - (first_told or now)),
         executors=executors.living(connection, executor_ttl_s),
-        spent_usd=spent,
-        held_usd=held,
+        spent_usd=spent / NANO,
+        held_usd=held / NANO,
     )

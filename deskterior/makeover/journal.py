@@ -13,6 +13,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
@@ -22,6 +23,7 @@ import structlog
 from deskterior.errors import DeskteriorError
 from deskterior.jobs.database import Database, DatabaseAway
 from deskterior.makeover.tables import StageRow, TaskRow, callbacks, progress, stages, tasks
+from deskterior.makeover.totals import booked
 from deskterior.makeover.tracing import kept_trace
 from deskterior.schemas import CostItem
 from deskterior.telemetry import metrics, traces
@@ -192,7 +194,6 @@ class Journal:
             recent = connection.execute(paid).scalars().all()
             if len(recent) >= self._per_minute:
                 return min(1.0, max(0.05, float(recent[-1]) - since))
-        _touch(connection, run)
         begun = {
             "task_id": run.task.id,
             "stage": stage,
@@ -203,7 +204,9 @@ class Journal:
             "usd": expected.usd if expected else 0.0,
             "cost": expected.model_dump_json() if expected else None,
         }
-        connection.execute(_BEGIN, begun)
+        with booked(connection, run.task.id) if expected else nullcontext():
+            _touch(connection, run)
+            connection.execute(_BEGIN, begun)
         return 0.0
 
     async def done(self, run: Run, stage: str, number: int, result: str, cost: CostItem | None = None) -> None:
@@ -225,8 +228,10 @@ class Journal:
         key = {"task": run.task.id, "of_stage": stage, "of_number": number}
 
         def end(connection: sa.Connection) -> None:
-            connection.execute(_END, key | ended)
-            connection.execute(_CHANGE, {"task": run.task.id})
+            # The task's row first, as everywhere: whoever claims the task meanwhile waits, and neither for the other.
+            with booked(connection, run.task.id):
+                connection.execute(_CHANGE, {"task": run.task.id})
+                connection.execute(_END, key | ended)
             if run.stepped and stage == "render":
                 connection.execute(_FORGET_STEPS, {"task": run.task.id})
 
@@ -292,8 +297,9 @@ class Journal:
             ended = mine.where(tasks.c.status == "running").values(
                 status=status, finished_at=now, error=problem, version=tasks.c.version + 1
             )
-            if connection.execute(ended).rowcount != 1:
-                raise Superseded
+            with booked(connection, run.task.id):
+                if connection.execute(ended).rowcount != 1:
+                    raise Superseded
             if tell:
                 pending = {"status": "pending", "attempts": 0, "created_at": now, "due_at": now}
                 connection.execute(callbacks.insert().values(id=callback_id, task_id=run.task.id, **pending))

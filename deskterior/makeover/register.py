@@ -28,6 +28,7 @@ from deskterior.makeover.tables import (
     stages,
     tasks,
 )
+from deskterior.makeover.totals import booked
 from deskterior.makeover.tracing import forget_trace, keep_trace
 from deskterior.makeover.waiting import NO_LIMIT, WaitingLimit
 from deskterior.schemas import GenerateRequest, TaskState
@@ -126,7 +127,8 @@ class Register:
                         raise IdempotencyConflict
                     return _wholes(connection, [TaskRow.of(found)])[0]
             self._admit(connection, now, reserved, origin)
-            connection.execute(tasks.insert().values(**asdict(row)))
+            with booked(connection, task_id):
+                connection.execute(tasks.insert().values(**asdict(row)))
             keep_trace(connection, task_id, traceparent)
             return Whole(row, [], None)
 
@@ -181,7 +183,8 @@ class Register:
                 return
             if task.finished:
                 raise TaskFinished(f"The task has {task.status} already; there is nothing to cancel")
-            _update(connection, task, status="cancelled", finished_at=self._clock(), token=None)
+            with booked(connection, task_id):
+                _update(connection, task, status="cancelled", finished_at=self._clock(), token=None)
             ended.append(task.kind)
 
         ended: list[str] = []
@@ -216,7 +219,8 @@ class Register:
             job_id = _new_job(task_id)
             fresh = {"started_at": None, "finished_at": None, "error": None, "token": None, "claims": 0}
             queued = {"status": "queued", "attempts": task.attempts + 1, "job_id": job_id, "queued_at": now}
-            _update(connection, task, reserved=reserved, **fresh, **queued)
+            with booked(connection, task_id):
+                _update(connection, task, reserved=reserved, **fresh, **queued)
             # The backend need not hear any more how the last attempt ended.
             connection.execute(callbacks.delete().where(callbacks.c.task_id == task_id))
             return job_id
@@ -235,7 +239,7 @@ class Register:
         """
 
         def delete(connection: sa.Connection) -> TaskRow:
-            task = _at_rest(connection, task_id, owner)
+            task = _at_rest(connection, task_id, owner)  # it holds nothing back any more, and its paid calls stay
             connection.execute(callbacks.delete().where(callbacks.c.task_id == task_id))
             connection.execute(stages.delete().where(stages.c.task_id == task_id, stages.c.usd == 0))
             connection.execute(stages.update().where(stages.c.task_id == task_id).values(result=None))

@@ -1,8 +1,9 @@
 """The caps on a day's spending, in all and for one key, counted in the database, so that all processes hold them.
 
-The day is UTC's. Counted are the costs of the day's calls, those that were interrupted or may have been billed at what
-they were expected to cost, and what the unfinished tasks are still expected to cost. What a new one is expected to cost
-must fit in as well.
+The day is UTC's. Counted are the costs of the calls that began on it, those under way, interrupted or perhaps billed at
+what they were expected to cost; and what the unfinished tasks are still expected to cost, whatever day it will be by
+then. So a task that runs over midnight is on both days with what it costs on each. What a new one is expected to cost
+must fit in as well. The sums are kept by `totals`.
 """
 
 from __future__ import annotations
@@ -15,12 +16,11 @@ import sqlalchemy as sa
 
 from deskterior.config import Settings
 from deskterior.errors import SpendingCapReached
-from deskterior.makeover.tables import UNFINISHED, metadata, stages, tasks
+from deskterior.makeover.tables import spenders
+from deskterior.makeover.totals import NANO, day_of, nanos, read_totals
 from deskterior.providers.models import known_models
 from deskterior.providers.openai_pictures import quality_for
 from deskterior.schemas import CostItem
-
-ROUNDING_USD = 1e-9
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Expected:
 
     describe: CostItem
     render: CostItem
+    renders: int = 1
+    """Paid pictures that one task may ask for (`IMAGE_ATTEMPTS`): each may be billed."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -37,12 +39,13 @@ class Expected:
         vision, _ = models.vision_model(settings.vision_model)
         image, _ = models.image_model(settings.image_model)
         quality = quality_for(image, settings.image_quality)
-        return cls(describe=vision.cost(None), render=image.cost(quality, settings.image_size, None))
+        render = image.cost(quality, settings.image_size, None)
+        return cls(describe=vision.cost(None), render=render, renders=settings.image_attempts)
 
     @property
     def usd(self) -> dict[str, float]:
-        """What a task of each kind is expected to cost."""
-        return {"v1": self.describe.usd + self.render.usd, "v2": self.describe.usd}
+        """What a task of each kind may cost: so much is held back for it until it ends."""
+        return {"v1": self.describe.usd + self.render.usd * self.renders, "v2": self.describe.usd}
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,6 @@ class Allowance:
 
 
 UNLIMITED = Allowance()
-
-# Whose the cost is of calls without a task: of prompts, and of tasks that were deleted.
-spenders = sa.Table(
-    "makeover_spenders",
-    metadata,
-    sa.Column("task_id", sa.String(64), primary_key=True),
-    sa.Column("owner", sa.String(200), nullable=False, index=True),
-)
 
 
 @dataclass(frozen=True)
@@ -94,40 +89,14 @@ class SpendingCap:
 def _check(
     connection: sa.Connection, now: datetime, expected: float, cap: float, owner: str | None, sentence: str, mend: str
 ) -> None:
-    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    spent, held = spent_since(connection, midnight.timestamp(), owner)
-    if spent + held + expected > cap + ROUNDING_USD:
+    spent, held = read_totals(connection, day_of(now.timestamp()), owner)
+    if spent + held + nanos(expected) > nanos(cap):
+        midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         raise SpendingCapReached(
-            f"{sentence}: {spent:.2f} are spent, {held:.2f} are held back for tasks under way, and this may cost "
-            f"{expected:.2f} more. New tasks are taken after midnight UTC, or with {mend}",
+            f"{sentence}: {spent / NANO:.2f} are spent, {held / NANO:.2f} are held back for tasks under way, and this "
+            f"may cost {expected:.2f} more. New tasks are taken after midnight UTC, or with {mend}",
             retry_after=(midnight + timedelta(days=1) - now).total_seconds(),
         )
-
-
-def spent_since(connection: sa.Connection, since: float, owner: str | None = None) -> tuple[float, float]:
-    """USD that calls begun after `since` (Unix seconds) have cost, and USD held back for unfinished tasks.
-
-    Of one owner, or of all (None).
-    """
-    held_for: sa.ColumnElement[bool] = tasks.c.status.in_(UNFINISHED)
-    unfinished = sa.select(tasks.c.id).where(held_for)
-    spent = sa.select(sa.func.coalesce(sa.func.sum(stages.c.usd), 0.0)).where(
-        stages.c.started_at >= since, stages.c.task_id.not_in(unfinished)
-    )
-    if owner is not None:
-        held_for = sa.and_(held_for, tasks.c.owner == owner)
-        existing = sa.select(tasks.c.id).where(tasks.c.owner == owner)
-        others = sa.select(spenders.c.task_id).where(spenders.c.owner == owner)
-        spent = spent.where(sa.or_(stages.c.task_id.in_(existing), stages.c.task_id.in_(others)))
-    # A task that has cost more than was expected of it counts with that.
-    cost = sa.select(sa.func.coalesce(sa.func.sum(stages.c.usd), 0.0)).where(
-        stages.c.task_id == tasks.c.id, stages.c.started_at >= since
-    )
-    so_far = cost.scalar_subquery()
-    held = sa.select(
-        sa.func.coalesce(sa.func.sum(sa.case((so_far > tasks.c.reserved, so_far), else_=tasks.c.reserved)), 0.0)
-    ).where(held_for)
-    return float(connection.execute(spent).scalar_one()), float(connection.execute(held).scalar_one())
 
 
 def keep_spender(connection: sa.Connection, task_id: str, owner: str) -> None:

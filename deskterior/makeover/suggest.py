@@ -15,6 +15,7 @@ from deskterior.makeover.photo import TakePhoto
 from deskterior.makeover.register import CREATE_LOCK, Origin
 from deskterior.makeover.spending import SpendingCap, keep_spender
 from deskterior.makeover.tables import stages
+from deskterior.makeover.totals import booked
 from deskterior.providers import VisionModel
 from deskterior.schemas import CostItem, Description, GenerateRequest
 from deskterior.telemetry.calls import count_cost
@@ -64,8 +65,9 @@ class Suggest:
             self._database.lock(connection, CREATE_LOCK)
             at = datetime.fromtimestamp(now, UTC)
             self._cap.check(connection, at, self._expected.usd, origin.owner, origin.allowance)
-            keep_spender(connection, call_id, origin.owner)
-            connection.execute(stages.insert().values(started_at=now, usd=self._expected.usd, **row))
+            with booked(connection, call_id):
+                keep_spender(connection, call_id, origin.owner)
+                connection.execute(stages.insert().values(started_at=now, usd=self._expected.usd, **row))
 
         await self._database.write(begin)
         return call_id
@@ -78,5 +80,10 @@ class Suggest:
             usd=cost.usd if cost else 0.0,
             cost=cost.model_dump_json() if cost else None,
         )
-        await self._database.execute(update)
+
+        def end(connection: sa.Connection) -> None:
+            with booked(connection, call_id):
+                connection.execute(update)
+
+        await self._database.write(end)
         count_cost(cost)

@@ -98,6 +98,14 @@ progress = sa.Table(
     sa.Column("at", sa.Double, nullable=False),
 )
 
+# Whose the cost is of calls without a task: of prompts, and of tasks that were deleted.
+spenders = sa.Table(
+    "makeover_spenders",
+    metadata,
+    sa.Column("task_id", sa.String(64), primary_key=True),
+    sa.Column("owner", sa.String(200), nullable=False, index=True),
+)
+
 UNFINISHED = ("queued", "running")
 
 

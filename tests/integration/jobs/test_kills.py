@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from deskterior.jobs.database import Database
 from deskterior.makeover.tables import progress, stages
 from deskterior.schemas import Task
+from tests.integration.jobs.accounts import check_totals
 from tests.integration.jobs.process import Orders, finish, start
 from tests.integration.jobs.stand_ins import Ledger
 
@@ -82,11 +83,13 @@ def test_after_a_kill_the_task_ends_well_and_no_finished_call_is_bought_again(
         assert sum("interrupted" in item.what for item in costs) == in_vain
         assert sum(stage in warning for warning in task.warnings) == in_vain
     assert task.cost.total == pytest.approx(sum(item.usd for item in task.cost.items))
+    look("render", database_url, tmp_path)  # the totals once more
 
 
 def look(stage: str, database_url: str, folder: Path) -> Left:
     database = Database(database_url)
     rows = database.read_now(lambda c: c.execute(sa.select(stages.c.state).where(stages.c.stage == stage)).all())
+    check_totals(database)
     database.close()
     kept = any(row.state == "done" for row in rows)
     if stage == "render":

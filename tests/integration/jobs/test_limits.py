@@ -22,6 +22,7 @@ from deskterior.errors import (
 from deskterior.makeover.register import Origin
 from deskterior.makeover.spending import Allowance, Expected
 from deskterior.makeover.tables import stages
+from deskterior.makeover.totals import recount
 from deskterior.schemas import CostItem, GenerateRequest, Task
 from tests.integration.jobs.house import House, open_house
 from tests.integration.jobs.stand_ins import DESK, until
@@ -49,8 +50,8 @@ class TestSpendingCap:
             with pytest.raises(SpendingCapReached):  # to delete a task is not to have its money back
                 await house.makeovers.start(REQUEST)
 
-            yesterday = stages.update().values(started_at=stages.c.started_at - 24 * 3600)
-            await house.database.execute(yesterday)
+            await house.database.execute(stages.update().values(started_at=stages.c.started_at - 24 * 3600))
+            await house.database.write(recount)
             assert (await house.made()).status == "succeeded"
 
     async def test_what_is_under_way_is_held_back_from_it(self, tmp_path: Path, database_url: str) -> None:
