@@ -61,6 +61,13 @@ def java(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return ["java", "-cp", f"{classes}:{JARS}/*"]
 
 
+def run(java: list[str], *arguments: str) -> list[str]:
+    """What a class of `java/` prints, by lines."""
+    ran = subprocess.run([*java, *arguments], capture_output=True, text=True, check=False, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout.splitlines()
+
+
 @dataclass(frozen=True)
 class Told:
     """One makeover: the answer, the task as it ended, and the callback as the backend received it."""

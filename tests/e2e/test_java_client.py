@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Told
+from tests.e2e.conftest import Told, run
 
 GOLDEN = Path(__file__).parent.parent / "golden"
-
-
-def run(java: list[str], *arguments: str) -> list[str]:
-    ran = subprocess.run([*java, *arguments], capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout.splitlines()
 
 
 def test_a_strict_java_client_understands_every_answer(java: list[str], base: str, photos: dict[str, str]) -> None:

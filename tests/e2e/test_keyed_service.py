@@ -22,7 +22,7 @@ from deskterior.gateway.access import TABLE, Access
 from deskterior.gateway.caller import SCOPES, Scope
 from deskterior.gateway.keys import Entry, write
 from sandbox import serving
-from tests.e2e.conftest import SAMPLES, environment
+from tests.e2e.conftest import SAMPLES, environment, run
 from tests.issuer import AUDIENCE, Issuer, issuer
 
 ACCESS = Access()
@@ -54,6 +54,7 @@ def _entries() -> tuple[dict[str, str], list[Entry]]:
         "ann": ("ann", ["generate", "tasks:read", "tasks:write"]),
         "ann's next": ("ann", ["generate", "tasks:read", "tasks:write"]),
         "bob": ("bob", ["generate", "tasks:read", "tasks:write"]),
+        "backend": ("backend", ["classify", "generate", "tasks:read", "tasks:write"]),
         "to be revoked": ("gone", ["classify"]),
     }
     for who, (name, scopes) in wanted.items():
@@ -271,6 +272,22 @@ def test_a_token_of_the_issuer_is_a_key(site: Site) -> None:
 def test_bentomls_own_client_comes_in_with_a_token(site: Site, photos: dict[str, str]) -> None:
     with bentoml.SyncHTTPClient(site.base, token=site.keys["classify"]) as client:
         assert dict(client.classify({"initial_image_url": photos["desk"]}))["classify"] is True
+
+
+def test_a_backend_in_java_goes_through_the_whole_surface_with_its_key(site: Site, java: list[str]) -> None:
+    assert run(java, "Surface", site.base, site.keys["backend"], str(SAMPLES / "desk.jpg")) == [
+        "refused 401 /problems/unauthenticated",
+        "refused 401 /problems/unauthenticated",
+        "uploaded 204",
+        "read back image/jpeg",
+        "classify true",
+        "prompt",
+        "generate 200 true",
+        "begun 202",
+        "watched 200 succeeded 1",
+        "deleted 204",
+        "gone 404 /problems/not-found",
+    ]
 
 
 def test_a_revoked_key_is_refused_while_the_service_runs_on(site: Site) -> None:
