@@ -9,5 +9,5 @@ from deskterior.telemetry.settings import TelemetrySettings
 
 def begin(settings: TelemetrySettings, part: str = "") -> None:
     """As it starts. `part` is what it is beside the API: a runner, a job worker."""
-    folder.forget_dead()
+    folder.settle()
     traces.start(settings, version(), part)

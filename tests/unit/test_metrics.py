@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -100,17 +103,25 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from deskterior.telemetry import folder, metrics
 metrics.IN_FLIGHT.labels("quick").inc(5)
-folder.forget_dead()
+folder.settle()
 registry = CollectorRegistry()
 MultiProcessCollector(registry)
 print(generate_latest(registry).decode())
 """
+LOOKS = """
+from deskterior.telemetry import metrics
+from deskterior.telemetry.bentoml import _BoundedClient
+print(_BoundedClient(str).generate_latest().decode())
+"""
+MOVES = "from deskterior.telemetry import folder; folder.use(); folder.settle()" + LOOKS
 SHARES = """
 import os
 from deskterior.telemetry import folder
 folder.share()
-print(os.environ[folder.SETTING])
+print(os.environ[folder.SETTING], flush=True)
 """
+DIES = "import signal; os.kill(os.getpid(), signal.SIGKILL)"
+WAITS = "import sys; sys.stdin.read()"
 
 
 def run(program: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -136,6 +147,58 @@ class TestProcesses:
         assert found['deskterior_score_bucket{"le": "0.25", "model": "m"}'] == 0
         assert found['deskterior_requests_in_flight{"kind": "quick"}'] == 5
         assert not list(theirs.iterdir())  # BentoML's folder, which the next service empties
+
+    def test_the_dead_leave_one_file_of_each_kind_however_many_they_were(self, tmp_path: Path) -> None:
+        shared = {folder.SETTING: str(tmp_path)}
+        for number in range(1, 4):
+            assert run(COUNTS, str(number), **shared).returncode == -9
+            (tmp_path / "counter_4194305.db").touch()  # killed in the middle of its making; no process has this number
+            told = run(TELLS, **shared)
+            assert told.returncode == 0, told.stderr
+            found = scraped(told.stdout)
+            assert found['deskterior_verdicts_total{"verdict": "desk"}'] == sum(range(number + 1))
+            assert found['deskterior_score_count{"model": "m"}'] == number
+        assert {path.name for path in tmp_path.iterdir()} == {folder.LOCK, "counter_0.db", "histogram_0.db"}
+
+    @pytest.mark.parametrize(("program", "how"), [(LOOKS, fcntl.LOCK_EX), (MOVES, fcntl.LOCK_SH)])
+    def test_figures_are_not_moved_while_somebody_adds_them_up(self, program: str, how: int, tmp_path: Path) -> None:
+        """Or a scrape would count them twice, or not at all."""
+        shared = {folder.SETTING: str(tmp_path)}
+        assert run(COUNTS, "7", **shared).returncode == -9
+        handle = os.open(tmp_path / folder.LOCK, os.O_RDWR | os.O_CREAT)
+        fcntl.flock(handle, how)
+        other = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=os.environ | shared, stdout=-1)
+        while not re.search(rf"-> FLOCK .* {other.pid} ", Path("/proc/locks").read_text()):
+            assert other.poll() is None, "it did not wait"
+            time.sleep(0.01)
+        assert not (tmp_path / "counter_0.db").exists()
+        os.close(handle)
+        told, _ = other.communicate()
+        assert other.returncode == 0
+        assert b'deskterior_verdicts_total{verdict="desk"} 7.0' in told
+
+    def test_the_folder_of_a_service_that_was_killed_goes_with_the_next_start(self, tmp_path: Path) -> None:
+        temporary = {"TMPDIR": str(tmp_path)}
+        killed = Path(run(SHARES + DIES, **temporary).stdout.strip())
+        stranger = tmp_path / f"{folder.PREFIX}of-another-make"
+        stranger.mkdir()
+        assert killed.parent == tmp_path
+        assert killed.is_dir()
+        lives = subprocess.Popen(
+            [sys.executable, "-c", SHARES + WAITS],
+            cwd=ROOT,
+            env=os.environ | temporary,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert lives.stdout
+        living = Path(lives.stdout.readline().strip())
+        assert not killed.exists()
+        run(SHARES, **temporary)
+        assert living.is_dir()
+        lives.communicate("")
+        assert [path.name for path in tmp_path.iterdir()] == [stranger.name]
 
     def test_each_service_has_a_folder_of_its_own_that_ends_with_it(self) -> None:
         made = {run(SHARES).stdout.strip() for _ in range(2)}
