@@ -54,7 +54,7 @@ def create_app(access: Access | None = None) -> FastAPI:
     app.add_exception_handler(DeskteriorError, _deskterior_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_exception)
-    app.add_api_route("/", lambda: RedirectResponse("docs"), include_in_schema=False)
+    app.add_api_route("/", lambda: RedirectResponse("docs"), methods=["GET", "HEAD"], include_in_schema=False)
     _document_truly(app, access or Access())
     serve_docs(app)
     return app

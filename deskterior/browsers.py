@@ -40,15 +40,15 @@ SHOWN = (
     "ETag",
     "Location",
     "Preference-Applied",
-    "RateLimit",
     "RateLimit-Limit",
-    "RateLimit-Policy",
     "RateLimit-Remaining",
     "RateLimit-Reset",
     "Retry-After",
     "WWW-Authenticate",
     "X-Desk-Score",
+    "X-Makeover-Refused",
     "X-Request-ID",
+    "X-Task-ID",
 )
 """Headers of an answer that a page may read, besides those that any may."""
 

@@ -50,5 +50,5 @@ def serve_docs(app: FastAPI) -> None:
     async def docs() -> HTMLResponse:
         return HTMLResponse(PAGE)
 
-    app.add_api_route("/docs/start.js", start, include_in_schema=False)
-    app.add_api_route("/docs", docs, include_in_schema=False)
+    for path, answer in (("/docs/start.js", start), ("/docs", docs)):
+        app.add_api_route(path, answer, methods=["GET", "HEAD"], include_in_schema=False)

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from deskterior.errors import Invalid, NotFound, PhotoTooLarge, PhotoTypeUnsupported
+from deskterior.routers import etags
 from deskterior.services import services_of
 from deskterior.storage import Links, LocalStorage, Storage, StoredFile, content_type_of, request_base
 
@@ -50,10 +51,11 @@ async def picture(key: str, request: Request, expires: Signed = "", signature: S
     stored = await storage.open(key)
     if isinstance(stored, str):
         return RedirectResponse(stored, 302, {"Cache-Control": "private, no-store"})
-    if request.headers.get("if-none-match") == stored.etag:
+    headers = {"ETag": stored.etag, "Cache-Control": "private, max-age=3600"}
+    if etags.has(request, stored.etag):
         stored.file.close()
-        return Response(status_code=304, headers={"ETag": stored.etag})
-    return _Picture(stored)
+        return Response(status_code=304, headers=headers)
+    return _Picture(stored, headers)
 
 
 @router.put("/{key:path}", status_code=204, summary="Upload a photo", response_class=Response)
@@ -114,18 +116,14 @@ async def _unstalled(request: Request) -> AsyncIterator[bytes]:
 class _Picture(Response):
     """Streams an open file and closes it, however the sending ends."""
 
-    def __init__(self, stored: StoredFile) -> None:
+    def __init__(self, stored: StoredFile, headers: dict[str, str]) -> None:
         self._stored = stored
-        super().__init__(
-            media_type=stored.content_type,
-            headers={
-                "Content-Length": str(stored.size),
-                "ETag": stored.etag,
-                "Cache-Control": "private, max-age=3600",
-                "Content-Disposition": "inline",
-                "X-Content-Type-Options": "nosniff",
-            },
-        )
+        about = {
+            "Content-Length": str(stored.size),
+            "Content-Disposition": "inline",
+            "X-Content-Type-Options": "nosniff",
+        }
+        super().__init__(media_type=stored.content_type, headers=headers | about)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's form
         with self._stored.file as file:

@@ -16,6 +16,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from deskterior.errors import NotFound, StorageFailed
+from deskterior.routers import etags
 from deskterior.routers.files import remember_base
 from deskterior.services import Services, services_of
 
@@ -56,8 +57,7 @@ class Asset:
     def answer(self, request: Request, **headers: str) -> Response:
         """The file, or 304 to a browser that has it."""
         headers = {"ETag": self.etag, "Cache-Control": "no-cache", **headers}
-        known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
-        if self.etag in known or known == ["*"]:
+        if etags.has(request, self.etag):
             return Response(status_code=304, headers=headers)
         return Response(self.body, media_type=self.media_type, headers=headers)
 

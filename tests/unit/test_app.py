@@ -88,6 +88,12 @@ def test_the_document_has_examples(document: dict[str, Any], name: str) -> None:
     assert document["components"]["schemas"][name]["examples"]
 
 
+@pytest.mark.parametrize("path", ["/", "/docs", "/docs/start.js", "/docs/assets/swagger-ui.css", "/openapi.json"])
+async def test_who_asks_whether_a_page_is_there_is_told_without_it(http: httpx.AsyncClient, path: str) -> None:
+    head, got = await http.head(path), await http.get(path)
+    assert (head.status_code, head.headers.get("content-type")) == (got.status_code, got.headers.get("content-type"))
+
+
 @pytest.mark.parametrize("path", ["/docs", "/"])
 async def test_pages_lead_to_nowhere_outside_their_prefix(http: httpx.AsyncClient, path: str) -> None:
     answer = await http.get(path)

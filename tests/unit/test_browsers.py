@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from deskterior.app import create_app
 from deskterior.browsers import DATA_POLICY, EVERYWHERE, METHODS, PAGE_POLICY, PICTURE_POLICY, SENT, SHOWN, Browsers
 from deskterior.config import Settings
 
@@ -118,8 +119,15 @@ async def test_a_listed_site_reads_every_answer_also_refusals(
     assert "access-control-allow-credentials" not in answer.headers
     assert "Origin" in answer.headers["vary"]
     shown = {name.strip().lower() for name in answer.headers["access-control-expose-headers"].split(",")}
-    wanted = {"x-request-id", "location", "retry-after", "preference-applied", "ratelimit", "ratelimit-remaining"}
+    wanted = {"x-request-id", "location", "retry-after", "preference-applied", "ratelimit-limit", "ratelimit-remaining"}
     assert wanted <= shown == {name.lower() for name in SHOWN}
+
+
+def test_a_page_may_read_every_header_that_the_document_tells_of() -> None:
+    operations = [operation for path in create_app().openapi()["paths"].values() for operation in path.values()]
+    answers = [answer for operation in operations for answer in operation["responses"].values()]
+    told = {name for answer in answers for name in answer.get("headers", {})}
+    assert {"X-Task-ID", "Location", "WWW-Authenticate"} <= told <= set(SHOWN)
 
 
 @pytest.mark.parametrize("origin", [OTHER, "null", f"{OURS}.evil.example", f"{OURS}:444", "http://desk.example", ""])
