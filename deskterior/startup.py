@@ -7,14 +7,29 @@ import gc
 import os
 import signal
 import sys
+import traceback
+from types import TracebackType
 
 MAIN = "DESKTERIOR_MAIN_PROCESS"
 _PR_SET_PDEATHSIG = 1
 
 
 def be_main() -> None:
-    """Tell the processes that this one is about to start whose they are."""
+    """Tell the processes that this one is about to start whose they are, and say in a sentence why it cannot listen.
+
+    BentoML binds its address last of all, and a port that is taken ends it with a traceback.
+    """
     os.environ[MAIN] = str(os.getpid())
+    sys.excepthook = _explain
+
+
+def _explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    binding = any("circus" in frame.filename and "socket" in frame.filename for frame in traceback.extract_tb(trace))
+    if isinstance(error, OSError) and binding:
+        where = "the address that it is given (--host; PORT or --port)"
+        print(f"Deskterior does not start. It cannot listen at {where}: {error.strerror}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 def end_with_main() -> None:

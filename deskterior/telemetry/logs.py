@@ -146,4 +146,5 @@ def configure_logging(level: str, form: str) -> None:
         logger.handlers.clear()
         logger.propagate = True
         logger.setLevel(max(logging.INFO, wanted))
+    logging.getLogger("circus").handlers.clear()  # it has its level from BentoML, and its lines come once
     logging.getLogger("uvicorn.access").setLevel(max(logging.WARNING, wanted))  # Front logs what comes in
