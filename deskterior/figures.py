@@ -131,8 +131,8 @@ def _store(state: State) -> Iterator[Metric]:
     waiting = GaugeMetricFamily("deskterior_callbacks_waiting", "Callbacks that the backend has not taken yet.")
     untold = GaugeMetricFamily("deskterior_oldest_callback_seconds", "The age of the oldest of them.")
     executors = GaugeMetricFamily("deskterior_executors", "Processes that run jobs.")
-    spent = GaugeMetricFamily("deskterior_spent_today_usd", "What the day's calls (UTC) have cost.")
-    held = GaugeMetricFamily("deskterior_held_today_usd", "What the makeovers under way may still cost.")
+    spent = GaugeMetricFamily("deskterior_spent_today_usd", "What the day's calls (UTC) have cost, or may yet.")
+    held = GaugeMetricFamily("deskterior_held_today_usd", "What the makeovers under way may cost besides.")
     if found:
         for kind in KINDS:
             for status in UNFINISHED:

@@ -7,9 +7,10 @@ disk. Which tables there are is left to those who use them.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ import sqlalchemy as sa
 
 from deskterior.config import SettingsError
 from deskterior.errors import Overloaded
+from deskterior.jobs.connections import Connections, CutOff
 
 T = TypeVar("T")
 
@@ -26,10 +28,14 @@ SCHEMA_VERSION = 2
 SCHEMA_LOCK = 77_001
 """Advisory lock on Postgres: one process makes the tables, the others wait."""
 BUSY_MS = 30_000
-READ_WITHIN_S = 15.0
-"""A database that hangs is as good as none: who reads a task is told so."""
+ANSWER_WITHIN_S = 8.0
+"""A database that hangs is as good as none: who waits for it is told so."""
+ANSWER_AGAIN_WITHIN_S = 2.0
+"""The same while nobody has had an answer since: a crowd that waits would only fill the service."""
+CLOSE_WITHIN_S = 3.0
+"""For what is still under way when the database is closed."""
 _GONE = {
-    "connect_timeout": "10",
+    "connect_timeout": "5",
     "tcp_user_timeout": "20000",
     "keepalives_idle": "20",
     "keepalives_interval": "5",
@@ -38,6 +44,8 @@ _GONE = {
 """For libpq: a machine that is gone says no goodbye, and by itself TCP waits for it for a quarter of an hour."""
 POOL = 8
 """Connections to Postgres: so many for us, and as many for DBOS, in each process."""
+IDLE_MS = 60_000
+"""A session of DBOS that is idle within a transaction for so long (its process was frozen, say) loses its locks."""
 
 
 class DatabaseError(SettingsError):
@@ -73,8 +81,12 @@ class Database:
         if self.postgres:
             self.url = self.url.set(drivername="postgresql+psycopg", query={**_GONE, **self.url.query})
             self.engine = sa.create_engine(self.url, pool_size=POOL, max_overflow=4, pool_pre_ping=True)
+            self.engine_of_jobs = _of_jobs(self.url)
+            self._connections = [Connections(self.engine), Connections(self.engine_of_jobs)]
         else:
-            self.engine = _sqlite(self.url)
+            self.engine = self.engine_of_jobs = _sqlite(self.url)
+            self._connections = []
+        self._silent = False  # somebody has given up, and nobody has had an answer since
         self._file = self._identity()
         self._readers = ThreadPoolExecutor(POOL, thread_name_prefix="job-store-read")
         # SQLite has one writer at a time. Queueing for it in one thread of ours is fair and quick; its own waiting is
@@ -107,29 +119,54 @@ class Database:
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         """Run `work` in a transaction that only reads. Raises DatabaseAway, also where it does not come to an end."""
-        try:
-            async with asyncio.timeout(READ_WITHIN_S):
-                return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, work)
-        except TimeoutError:
-            raise DatabaseAway(f"no answer within {READ_WITHIN_S:g} s") from None
+        return await self._soon(self._readers, lambda: self.read_now(work))
 
-    async def write(self, work: Callable[[sa.Connection], T], *, durable: bool = False) -> T:
+    async def write(self, work: Callable[[sa.Connection], T], *, durable: bool = False, patiently: bool = False) -> T:
         """Run `work` in a transaction that writes: all of it or nothing. A cancelled caller does not undo it.
+
+        A database that hangs is waited for `patiently`, for as long as it takes; or for a few seconds, and then nothing
+        is written, also when it goes on (unless it hung in the commit itself).
 
         Raises:
             DatabaseAway
         """
-        loop = asyncio.get_running_loop()
-        return await asyncio.shield(loop.run_in_executor(self._writers, lambda: self.write_now(work, durable=durable)))
+        if patiently:
+            writing = self._writers.submit(self._answered, lambda: self.write_now(work, durable=durable))
+            return await asyncio.shield(asyncio.wrap_future(writing))
+        given_up = threading.Event()
+        return await self._soon(
+            self._writers, lambda: self.write_now(work, durable=durable, given_up=given_up), given_up
+        )
 
     async def in_turn(self, work: Callable[[], T]) -> T:
-        """Run what writes by itself, on connections of `engine`, in turn with our own writers. As `write` otherwise."""
+        """Run what writes by itself, on connections of `engine`, in turn with our own writers. As `write` otherwise,
+        but what was given up may be done all the same."""
 
         def run() -> T:
             with _away():
                 return work()
 
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._writers, run))
+        return await self._soon(self._writers, run)
+
+    async def _soon(self, threads: Executor, work: Callable[[], T], given_up: threading.Event | None = None) -> T:
+        """What comes of it within a few seconds. Raises DatabaseAway."""
+        within_s = ANSWER_AGAIN_WITHIN_S if self._silent else ANSWER_WITHIN_S
+        working = asyncio.wrap_future(threads.submit(self._answered, work))
+        try:
+            async with asyncio.timeout(within_s):
+                return await asyncio.shield(working)
+        except TimeoutError:
+            if given_up is not None:
+                given_up.set()
+            working.cancel()
+            self._silent = True
+            raise DatabaseAway(f"no answer within {within_s:g} s") from None
+
+    def _answered(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        finally:
+            self._silent = False
 
     async def execute(self, statement: sa.UpdateBase) -> int:
         """One statement that writes, as a transaction of its own; how many rows it changed."""
@@ -144,12 +181,17 @@ class Database:
         with _away(), self.engine.connect() as connection:
             return work(connection)
 
-    def write_now(self, work: Callable[[sa.Connection], T], *, durable: bool = False) -> T:
-        """`write` for a caller that has a thread of its own."""
+    def write_now(
+        self, work: Callable[[sa.Connection], T], *, durable: bool = False, given_up: threading.Event | None = None
+    ) -> T:
+        """`write` for a caller that has a thread of its own, and may set `given_up` to undo what is not committed."""
         with _away(), self.engine.connect() as connection:
             if self.postgres:
                 with connection.begin():
-                    return work(connection)
+                    _check(given_up)
+                    result = work(connection)
+                    _check(given_up)
+                    return result
             raw = connection.connection.dbapi_connection
             assert raw is not None
             if durable:
@@ -157,7 +199,9 @@ class Database:
             try:
                 # What is read here decides what is written, so the lock comes first.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
+                _check(given_up)
                 result = work(connection)
+                _check(given_up)
                 connection.commit()
             except BaseException:
                 connection.rollback()
@@ -200,25 +244,60 @@ class Database:
         except sa.exc.DBAPIError as error:
             raise DatabaseError(f"DATABASE_URL: the tables cannot be made: {first_line(error)}") from None
 
+    def cut(self) -> None:
+        """Hang up on Postgres, whatever is under way: what waits for it ends as DatabaseAway, here and in DBOS."""
+        for connections in self._connections:
+            connections.cut()
+
     def close(self) -> None:
-        """Finish what is queued and hang up."""
+        """Finish what is queued and hang up. A database that hangs is cut off."""
+        patience = threading.Timer(CLOSE_WITHIN_S, self.cut)
+        patience.start()
         self._writers.shutdown()
         self._readers.shutdown()
+        patience.cancel()
         self.engine.dispose()
+        self.engine_of_jobs.dispose()
 
 
 @contextmanager
 def _away() -> Iterator[None]:
     try:
         yield
+    except CutOff as error:
+        raise DatabaseAway("this process has hung up") from error
     except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
         raise DatabaseAway(first_line(error)) from error
+
+
+def _check(given_up: threading.Event | None) -> None:
+    """Raises DatabaseAway, to nobody: it undoes what was to be written."""
+    if given_up is not None and given_up.is_set():
+        raise DatabaseAway("nobody waits for it any more")
 
 
 def first_line(error: sa.exc.SQLAlchemyError) -> str:
     """What the driver says, without the statement and its values."""
     said = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error).strip().splitlines()
     return said[0] if said else type(error).__name__
+
+
+def _of_jobs(url: sa.URL) -> sa.Engine:
+    """What DBOS would make for itself, but that its connections can be cut off."""
+    engine = sa.create_engine(
+        url,
+        pool_size=POOL,
+        max_overflow=0,
+        pool_pre_ping=True,
+        connect_args={"application_name": "dbos_transact"},
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def _configure(connection: Any, _: object) -> None:
+        connection.execute(f"set idle_in_transaction_session_timeout = {IDLE_MS}")
+        connection.commit()  # or the pool undoes it
+
+    return engine
 
 
 def _sqlite(url: sa.URL) -> sa.Engine:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,7 +22,7 @@ import structlog
 from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID
 
 from deskterior.errors import Overloaded
-from deskterior.jobs.database import POOL, Database
+from deskterior.jobs.database import Database, DatabaseAway
 from deskterior.jobs.executors import Executors
 from deskterior.jobs.queueing import APPLICATION, VERSION, Argument, quieten
 from deskterior.jobs.takeover import Takeover
@@ -29,6 +31,10 @@ log = structlog.get_logger(__name__)
 
 POLL_S = 0.25
 """How often a queue is looked at. It holds what found no room, and what processes that run no jobs have queued."""
+START_WITHIN_S = 5.0
+"""A job store that hangs: whoever orders a job is not kept waiting for DBOS, which waits without end."""
+TIDY_S = 10.0
+"""For DBOS to end its threads. They are no obstacle to the end of the process."""
 THREADS = 32
 """DBOS's threads, which become those of `asyncio.to_thread` too. Async jobs hold none while they wait."""
 
@@ -92,10 +98,8 @@ class Engine:
             log_level="WARNING",
             run_migrations=True,
         )
-        if self._database.postgres:
-            config["sys_db_pool_size"] = POOL
-        else:
-            config["system_database_engine"] = self._database.engine  # the same file, with the same pragmas
+        # On SQLite the same file, with the same pragmas; on Postgres connections of its own, which we can cut off.
+        config["system_database_engine"] = self._database.engine_of_jobs
         DBOS(config=config)
         for job in self._jobs.values():
             self._functions[job.name] = DBOS.workflow(name=job.name, max_recovery_attempts=None)(self._entry(job))
@@ -135,13 +139,19 @@ class Engine:
 
         Raises:
             Overloaded: this process is stopping.
+            DatabaseAway: nobody knows whether the job will be run.
         """
         self.admit()
         # In a context of its own: begun from within a job, DBOS would count it as a step of that job.
         start = asyncio.get_running_loop().create_task(
             self._submit(self._jobs[name], job_id, args, delay_s), context=contextvars.Context()
         )
-        await asyncio.shield(start)
+        start.add_done_callback(_unheard)
+        try:
+            async with asyncio.timeout(START_WITHIN_S):
+                await asyncio.shield(start)
+        except TimeoutError:
+            raise DatabaseAway(f"a job was not begun within {START_WITHIN_S:g} s") from None
 
     async def _submit(self, job: Job, job_id: str, args: tuple[Argument, ...], delay_s: float) -> None:
         function = self._functions[job.name]
@@ -224,8 +234,27 @@ class Engine:
             await asyncio.to_thread(self._takeover.close)
         # DBOS made its threads those of this loop, and is about to end them.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
-        await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
-        await asyncio.to_thread(executors.leave)
+        await self._destroy_dbos()
+        try:
+            await asyncio.to_thread(executors.leave)
+        except DatabaseAway as error:  # our lock is free now, and our heart beats no more: that tells as much
+            log.warning("jobs.left_without_a_word", internal=error.internal)
+
+    async def _destroy_dbos(self) -> None:
+        """DBOS waits ten seconds for each of its threads, and these for a job store that is away up to a minute."""
+        loop, gone = asyncio.get_running_loop(), asyncio.Event()
+
+        def destroy() -> None:
+            DBOS.destroy(destroy_registry=True)
+            with suppress(RuntimeError):  # the loop did not wait for us
+                loop.call_soon_threadsafe(gone.set)
+
+        threading.Thread(target=destroy, name="dbos-destroy", daemon=True).start()
+        try:
+            async with asyncio.timeout(TIDY_S):
+                await gone.wait()
+        except TimeoutError:
+            log.warning("jobs.left_behind", seconds=TIDY_S)
 
     def _fenced(self) -> None:
         if not self._stopping:
@@ -245,6 +274,12 @@ class Engine:
             except Exception:
                 log.exception("jobs.rebirth_failed")
             await asyncio.sleep(self._ttl_s)
+
+
+def _unheard(task: asyncio.Task[None]) -> None:
+    """Take note of an error that nobody may have waited for."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _resume(executor_id: str) -> int:

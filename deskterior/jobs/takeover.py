@@ -49,13 +49,17 @@ class Takeover:
     def _run(self) -> None:
         healthy_since = time.monotonic()
         while not self._stop.is_set():
+            began = time.monotonic()
             try:
                 if not self._executors.beat():
                     metrics.FENCED.inc()
                     log.error("jobs.fenced", executor=self._executors.id)
                     self._on_fenced()
                     return
-                # After an outage of the database every executor looks silent until it has had the time to beat again.
+                # After an outage of the database every executor looks silent until it has had the time to beat again;
+                # so too after it has hung, or we have been frozen.
+                if time.monotonic() - began > self._ttl_s / BEATS_PER_TTL:
+                    healthy_since = time.monotonic()
                 self.sweep(trust_heartbeats=time.monotonic() - healthy_since >= self._ttl_s)
             except Exception as error:  # noqa: BLE001 - whatever the database dies of, the next beat tries again
                 healthy_since = time.monotonic()

@@ -157,7 +157,7 @@ class Delivery:
             if row.task_id:
                 connection.execute(tasks.update().where(tasks.c.id == row.task_id).values(version=tasks.c.version + 1))
 
-        await self._database.write(write)
+        await self._database.write(write, patiently=True)
         if row.task_id:
             self._changed(row.task_id)
         return CallbackRow(row.id, row.task_id, row.body, status, attempts, error, row.created_at, due_at)

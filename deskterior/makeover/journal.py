@@ -155,7 +155,7 @@ class Journal:
             return run
 
         interrupted: list[str | None] = []
-        run = await self._database.write(claim)
+        run = await self._database.write(claim, patiently=True)
         for cost in interrupted:
             count_cost(CostItem.model_validate_json(cost) if cost else None)
         if run is not None and run.task.claims == 1:
@@ -174,7 +174,9 @@ class Journal:
         number = max([call.number for call in run.calls.get(stage, [])], default=0) + 1
         while True:
             self.checkpoint()
-            wait = await self._database.write(lambda connection: self._begin(connection, run, stage, number, expected))
+            wait = await self._database.write(
+                lambda connection: self._begin(connection, run, stage, number, expected), patiently=True
+            )
             if not wait:
                 break
             await asyncio.sleep(wait)
@@ -261,7 +263,7 @@ class Journal:
             if not connection.execute(_STEP, {"task": run.task.id, **now}).rowcount:
                 connection.execute(progress.insert().values(task_id=run.task.id, **now))
 
-        await self._database.write(tell)
+        await self._database.write(tell, patiently=True)
         self._changed(run.task.id)
 
     async def note(self, run: Run, stage: str, result: str) -> None:
@@ -278,7 +280,7 @@ class Journal:
             connection.execute(stages.delete().where(stages.c.task_id == run.task.id, stages.c.stage == stage))
             connection.execute(stages.insert().values(started_at=now, ended_at=now, usd=0.0, result=result, **row))
 
-        await self._database.write(note)
+        await self._database.write(note, patiently=True)
         run.done[stage] = result
 
     async def finish(self, run: Run, error: DeskteriorError | None, *, tell: bool) -> str | None:
@@ -324,7 +326,7 @@ class Journal:
         pause = 0.1
         while True:
             try:
-                return await self._database.write(work, durable=durable)
+                return await self._database.write(work, durable=durable, patiently=True)
             except DatabaseAway as error:
                 if time.monotonic() > deadline:
                     raise

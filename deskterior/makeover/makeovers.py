@@ -32,6 +32,8 @@ from deskterior.schemas import Description, GenerateRequest, Task, TaskPage, Tas
 NOBODY = Origin()
 DRAIN_S = 20.0
 """How long a stop waits for stages that are under way."""
+HANG_UP_S = 3.0
+"""How long it then waits for the job store."""
 QUIET_S = 15.0
 """A stream of events looks again after so long without a change."""
 
@@ -94,9 +96,16 @@ class Makeovers:
         await (self._workshop or self._jobs).launch()
 
     async def close(self, drain_s: float = DRAIN_S) -> None:
-        """Stop. Calls under way have `drain_s` seconds; what is left goes on after the next start, or elsewhere."""
-        await (self._workshop or self._jobs).close(drain_s)
-        await self._watch.aclose()
+        """Stop. Calls under way have `drain_s` seconds; what is left goes on after the next start, or elsewhere.
+
+        A job store that hangs is given up then.
+        """
+        giving_up = asyncio.get_running_loop().call_later(drain_s + HANG_UP_S, self._database.cut)
+        try:
+            await (self._workshop or self._jobs).close(drain_s)
+            await self._watch.aclose()
+        finally:
+            giving_up.cancel()
 
     async def check(self) -> str:
         """For the health check. Raises Overloaded with the reason."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 
@@ -15,6 +16,8 @@ from deskterior.makeover.tables import UNFINISHED, tasks
 log = structlog.get_logger(__name__)
 
 POLL_S = 0.2
+AWAY_S = 10.0
+"""A job store that is away for so long is told to those who wait, by waking them to look for themselves."""
 CHUNK = 500
 
 
@@ -61,15 +64,20 @@ class Watch:
                 del self._waiting[task_id]
 
     async def _poll(self) -> None:
+        answered = time.monotonic()
         try:
             while self._waiting:
                 await asyncio.sleep(POLL_S)
                 ids = list(self._waiting)
-                for start in range(0, len(ids), CHUNK):
-                    try:
+                try:
+                    for start in range(0, len(ids), CHUNK):
                         await self._look(ids[start : start + CHUNK])
-                    except DatabaseAway as error:
-                        log.warning("tasks.watch_failed", internal=error.internal)
+                    answered = time.monotonic()
+                except DatabaseAway as error:
+                    log.warning("tasks.watch_failed", internal=error.internal)
+                    if time.monotonic() - answered >= AWAY_S:
+                        for task_id in ids:
+                            self.changed(task_id, ended=True)
         finally:
             self._poller = None
 

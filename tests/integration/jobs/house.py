@@ -26,11 +26,11 @@ class FlightyDatabase(Database):
 
     away = 0
 
-    async def write(self, work: Callable[[sa.Connection], T], *, durable: bool = False) -> T:
+    async def write(self, work: Callable[[sa.Connection], T], *, durable: bool = False, patiently: bool = False) -> T:
         if self.away:
             self.away -= 1
             raise DatabaseAway
-        return await super().write(work, durable=durable)
+        return await super().write(work, durable=durable, patiently=patiently)
 
     async def in_turn(self, work: Callable[[], T]) -> T:
         if self.away:

@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -80,11 +81,13 @@ class MortalDatabase(Database):
 
     killer: Killer
 
-    def write_now(self, work: Callable[[sa.Connection], T], *, durable: bool = False) -> T:
+    def write_now(
+        self, work: Callable[[sa.Connection], T], *, durable: bool = False, given_up: threading.Event | None = None
+    ) -> T:
         name = work.__qualname__.split(".<locals>")[0].rsplit(".", 1)[-1]
         name = work.__qualname__.rsplit(".", 1)[-1] if "<lambda>" not in work.__qualname__ else name
         self.killer.reached(f"before {name}")
-        result = super().write_now(work, durable=durable)
+        result = super().write_now(work, durable=durable, given_up=given_up)
         self.killer.reached(f"after {name}")
         return result
 

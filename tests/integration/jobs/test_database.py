@@ -102,7 +102,7 @@ async def test_a_store_that_is_locked_is_away_and_says_so(tmp_path: Path) -> Non
 
 
 async def test_a_store_that_hangs_is_away_to_those_who_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deskterior.jobs.database.READ_WITHIN_S", 0.01)
+    monkeypatch.setattr("deskterior.jobs.database.ANSWER_WITHIN_S", 0.01)
     goes_on = threading.Event()
     database = Database(f"sqlite:///{tmp_path}/jobs.sqlite")
     with pytest.raises(DatabaseAway, match="try again"):

@@ -10,12 +10,14 @@ import pytest
 import sqlalchemy as sa
 
 from deskterior.callbacks import TryAgain
+from deskterior.config import Settings
 from deskterior.errors import NotADesk, ProviderRefused
 from deskterior.jobs import executors
 from deskterior.jobs.database import Database
 from deskterior.makeover import tracing
 from deskterior.makeover.figures import store_figures
 from deskterior.makeover.register import Origin
+from deskterior.makeover.spending import Expected
 from deskterior.makeover.tables import metadata
 from deskterior.schemas import GenerateRequest, TaskStatus
 from deskterior.telemetry import traces
@@ -184,8 +186,9 @@ async def test_the_job_store_tells_what_waits_and_for_how_long(database_url: str
         assert 90 < found.oldest_s["running"] <= 100
         assert 90 < found.oldest_s["queued"] <= 100
         assert found.executors == 1
-        assert found.held_usd > 0
-        assert found.spent_usd == 0
+        prices = Expected.of(Settings())
+        assert found.spent_usd == pytest.approx(prices.describe.usd), "a call under way, as expected"
+        assert found.held_usd == pytest.approx(2 * prices.usd["v1"] - found.spent_usd)
         await house.makeovers.cancel(second)
         await house.makeovers.cancel(first)
 
