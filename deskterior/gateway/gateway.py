@@ -25,6 +25,9 @@ from deskterior.gateway.tokens import Tokens
 
 log = structlog.get_logger(__name__)
 
+ORDERS = "/v1/generate"
+"""Where makeovers are asked for."""
+
 
 class Gateway:
     """`open` before use, `aclose` after."""
@@ -85,6 +88,17 @@ class Gateway:
         if not self._access.free(rule):
             self._check(caller, rule)
         return Entry(caller, headers)
+
+    async def admit_order(self, caller: Caller, scope: MutableMapping[str, Any]) -> None:
+        """Let a request that came in for something else start a makeover, by the rules of asking for one.
+
+        Raises:
+            Forbidden, RateLimited
+        """
+        rule = self._access.rules(ORDERS)["POST"]
+        if not self._access.free(rule):
+            self._check(caller, rule)
+        await self._limits.count_order(caller, self._proxies.look_through(scope))
 
     async def _caller(
         self, scope: MutableMapping[str, Any], method: str, rules: dict[str, Rule], rule: Rule | None, address: str

@@ -17,7 +17,7 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
 from deskterior.errors import RateLimited
 from deskterior.gateway.caller import Caller
-from deskterior.gateway.limits_settings import RATES, LimitSettings
+from deskterior.gateway.limits_settings import RATES, LimitSettings, RateName
 from deskterior.gateway.limits_storage import InProcess, OnPostgres, SharedWhileItAnswers, SlidingWindows
 from deskterior.makeover.spending import UNLIMITED, Allowance
 from deskterior.telemetry import metrics
@@ -110,6 +110,13 @@ class Limits:
                 told = remaining / limit.per_minute, headers
         return told[1] if told else []
 
+    async def count_order(self, caller: Caller, address: str) -> None:
+        """Count a makeover that a request for something else starts. Raises RateLimited."""
+        limit, who = self._orders(caller, address)
+        if limit.per_minute:
+            self._refuse_if_full(limit, who)
+            await self._hit(limit, who)
+
     async def _hit(self, limit: Limit, who: str) -> tuple[int, Headers]:
         """Count one against a limit; what is left of it. Raises RateLimited when it is reached."""
         passed = await self._window.hit(limit.item, who)
@@ -137,23 +144,30 @@ class Limits:
             files = rate("address_files_per_minute")
             mend = "have ADDRESS_FILES_PER_MINUTE raised"
             return [(Limit("files", files, f"One address may ask for {files} pictures a minute", mend), address)]
-        if caller.name:
-            kind, who, subject = "key", caller.name, f"The key {caller.name}"
-            own = caller.limits.requests_per_minute
-            requests = rate("key_requests_per_minute") if own is None else own
-            mend = "have the limit of the key raised"
-        else:
-            kind, who, subject = "address", address, "One address without a key"
-            requests = rate("address_requests_per_minute")
-            mend = "show a key"
+        kind, who, subject = _subject(caller, address)
+        own = caller.limits.requests_per_minute
+        name: RateName = "key_requests_per_minute" if caller.name else "address_requests_per_minute"
+        requests = rate(name) if own is None else own
+        mend = "have the limit of the key raised" if caller.name else "show a key"
         sentence = f"{subject} may make {requests} requests a minute"
         limits = [(Limit(f"{kind}-requests", requests, sentence, mend), who)]
         if method == "POST" and (path in PAID_PATHS or (path.startswith("/tasks/") and path.endswith("/retry"))):
-            paid = rate("key_generates_per_minute")
-            sentence = f"{subject} may ask for {paid} makeovers, prompts and retries a minute"
-            mend = "have KEY_GENERATES_PER_MINUTE raised"
-            limits.append((Limit(f"{kind}-generates", paid, sentence, mend), who))
+            limits.append(self._orders(caller, address))
         return limits
+
+    def _orders(self, caller: Caller, address: str) -> tuple[Limit, str]:
+        """The limit on what costs money, with whom it is counted for."""
+        kind, who, subject = _subject(caller, address)
+        paid = self._settings.rate("key_generates_per_minute")
+        sentence = f"{subject} may ask for {paid} makeovers, prompts and retries a minute"
+        return Limit(f"{kind}-generates", paid, sentence, "have KEY_GENERATES_PER_MINUTE raised"), who
+
+
+def _subject(caller: Caller, address: str) -> tuple[str, str, str]:
+    """What is counted: a key or an address; which; and in words."""
+    if caller.name:
+        return "key", caller.name, f"The key {caller.name}"
+    return "address", address, "One address without a key"
 
 
 def allowance(caller: Caller, settings: LimitSettings) -> Allowance:

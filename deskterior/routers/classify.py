@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Depends, Request, Response
 
-from deskterior.errors import DeskteriorError, RateLimited, ServerError
+from deskterior.errors import DeskteriorError, Forbidden, RateLimited, ServerError
+from deskterior.gateway.caller import caller_of
 from deskterior.makeover.register import Origin
 from deskterior.routers.files import remember_base
 from deskterior.routers.generate import Key, origin, start
@@ -51,7 +53,11 @@ async def classify(
     idempotency_key: Key = None,
 ) -> TaskStatus:
     """Fetch the photo, look at it, and tell. What a found desk starts beyond the answer is the setting `ON_DESK`."""
-    seen = await look(body, to, origin(request, idempotency_key))
+
+    async def admit() -> None:
+        await to.gateway.admit_order(caller_of(request), request.scope)
+
+    seen = await look(body, to, origin(request, idempotency_key), admit)
     response.headers[SCORE_HEADER] = f"{seen.score:.4f}"
     if seen.task:
         response.headers[TASK_HEADER] = seen.task.id
@@ -60,8 +66,13 @@ async def classify(
     return seen.status
 
 
-async def look(asked: ClassifyRequest, to: Services, by: Origin) -> Look:
+async def look(
+    asked: ClassifyRequest, to: Services, by: Origin, admit: Callable[[], Awaitable[None]] | None = None
+) -> Look:
     """Tell whether the photo shows a desk, and start what `ON_DESK` says.
+
+    Args:
+        admit: raises where this caller may not start a makeover, as `Gateway.admit_order` does. None: it may.
 
     Raises:
         PhotoError: the photo cannot be fetched or decoded.
@@ -79,9 +90,11 @@ async def look(asked: ClassifyRequest, to: Services, by: Origin) -> Look:
         await to.makeovers.notify_classified(status)
         return Look(status, score)
     try:
+        if admit is not None:  # a key that may only classify spends no money
+            await admit()
         wanted = GenerateRequest(image_url=asked.initial_image_url, concept=asked.concept or Concept.BASIC)
         return Look(status, score, task=await start(wanted, "v1", to, by))
-    except (ServerError, RateLimited) as error:
+    except (ServerError, RateLimited, Forbidden) as error:
         # The verdict stands whatever becomes of the makeover: a spent budget must not take classifying away.
-        log.warning("makeover.refused", slug=error.slug, detail=error.detail)
+        log.warning("makeover.refused", caller=by.owner, slug=error.slug, detail=error.detail)
         return Look(status, score, refused=error)

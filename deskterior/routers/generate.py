@@ -6,6 +6,7 @@ A generate is a task, always. How long the answer is held for it is the client's
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
@@ -16,6 +17,7 @@ from deskterior.config import Settings
 from deskterior.errors import DeskteriorError, InternalError, TaskCancelled, TaskNotFinished
 from deskterior.gateway.caller import caller_of
 from deskterior.gateway.limits import allowance
+from deskterior.jobs.database import DatabaseAway
 from deskterior.makeover.outfit import Kind
 from deskterior.makeover.register import Origin
 from deskterior.routers.files import remember_base
@@ -115,7 +117,8 @@ async def _generate(
     preferences = Preferences.of(prefer or [])
     task = await start(body, kind, to, origin(request, key))
     if (seconds := preferences.seconds(to.settings)) > 0:
-        task = await to.makeovers.wait(task.id, seconds)
+        with suppress(DatabaseAway):  # it is ordered: who is told otherwise orders it again
+            task = await to.makeovers.wait(task.id, seconds)
     headers = {"Preference-Applied": applied} if (applied := preferences.applied(to.settings)) else {}
     if seconds > 0 and task.result is not None:
         return JSONResponse(task.result.model_dump(mode="json"), 200, headers)

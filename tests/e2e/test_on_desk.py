@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from demo.running import service
+from deskterior.gateway.keys import Entry, write
 from sandbox import serving
 from tests.e2e.conftest import environment
 
@@ -50,7 +51,12 @@ def test_what_the_backend_missed_is_told_after_a_restart(photos: dict[str, str],
             assert accepted
 
 
-def test_a_desk_is_made_over_and_a_spent_budget_leaves_the_verdict(photos: dict[str, str], tmp_path: Path) -> None:
+def test_a_desk_is_made_over_for_who_may_and_a_spent_budget_leaves_the_verdict(
+    photos: dict[str, str], tmp_path: Path
+) -> None:
+    key, may_order = Entry.make("backend", ["classify", "generate", "tasks:read"])
+    cheap, may_look = Entry.make("camera", ["classify"])
+    backend, camera = {"X-API-Key": key}, {"X-API-Key": cheap}
     with serving.in_process("--latency", "0") as (sandbox, _):
         settings = environment(
             tmp_path,
@@ -58,17 +64,23 @@ def test_a_desk_is_made_over_and_a_spent_budget_leaves_the_verdict(photos: dict[
             ON_DESK="generate",
             CALLBACK_URL=f"{sandbox}/backend/callback",
             SPEND_CAP_USD_PER_DAY="0.2",
+            API_KEYS=write([may_order, may_look]),
         )
         with service(tmp_path / "log", **settings) as base:
             body = {"initial_image_url": photos["desk"], "concept": "SIMPLE"}
-            first = httpx.post(f"{base}/classify", json=body)
+            looked = httpx.post(f"{base}/classify", json=body, headers=camera)
+            assert looked.json()["classify"] is True
+            assert looked.headers["x-makeover-refused"] == "/problems/forbidden"
+            assert not httpx.get(f"{base}/tasks", headers=backend).json()["tasks"]
+
+            first = httpx.post(f"{base}/classify", json=body, headers=backend)
             (told,) = received(sandbox, 1)
             assert told["body"]["initial_image_url"] == photos["desk"]
-            task = httpx.get(f"{base}/tasks/{first.headers['x-task-id']}").json()
+            task = httpx.get(f"{base}/tasks/{first.headers['x-task-id']}", headers=backend).json()
             assert (task["status"], task["concept"]) == ("succeeded", "SIMPLE")
-            answers = [httpx.post(f"{base}/classify", json=body) for _ in range(8)]
+            answers = [httpx.post(f"{base}/classify", json=body, headers=backend) for _ in range(8)]
             assert all(answer.json()["classify"] is True for answer in answers)
             assert answers[-1].headers["x-makeover-refused"] == "/problems/spending-cap-reached"
-            refused = httpx.post(f"{base}/v1/generate", json={"image_url": photos["desk"]})
+            refused = httpx.post(f"{base}/v1/generate", json={"image_url": photos["desk"]}, headers=backend)
             assert (refused.status_code, refused.json()["type"]) == (503, "/problems/spending-cap-reached")
             assert int(refused.headers["retry-after"]) > 0

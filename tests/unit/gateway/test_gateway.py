@@ -80,6 +80,19 @@ async def test_what_is_open_looks_at_no_key(gateway: Gateway, path: str) -> None
         assert await enter(gateway, "GET", path, key) == STRANGER
 
 
+async def test_a_makeover_that_another_request_starts_goes_by_the_rules_of_asking_for_one() -> None:
+    gateway = Gateway.open(settings(key_generates_per_minute=1))
+    asked = scope("POST", "/classify")
+    eyes = await enter(gateway, "POST", "/classify", KEYS["eyes"][0])
+    with pytest.raises(Forbidden, match="generate"):
+        await gateway.admit_order(eyes, asked)
+    root = await enter(gateway, "POST", "/classify", KEYS["root"][0])
+    await gateway.admit_order(root, asked)
+    with pytest.raises(RateLimited, match="KEY_GENERATES_PER_MINUTE"):
+        await gateway.admit_order(root, asked)
+    await Gateway.open(settings(api_keys="")).admit_order(EVERYONE, asked)
+
+
 async def test_info_is_for_any_key(gateway: Gateway) -> None:
     assert await enter(gateway, "GET", "/info", KEYS["eyes"][0])
 

@@ -69,6 +69,22 @@ async def test_who_waits_as_long_as_was_said_is_let_in() -> None:
     await ask(of)
 
 
+async def test_a_makeover_that_another_request_starts_counts_as_one_that_was_asked_for() -> None:
+    of = limits(key_generates_per_minute=2)
+    await ask(of, path="/v1/generate")
+    await of.count_order(BACKEND, HERE)
+    with pytest.raises(RateLimited, match="2 makeovers, prompts and retries"):
+        await of.count_order(BACKEND, THERE)
+    await refused(of, path="/v1/generate")
+    await ask(of, path="/classify")
+    await of.count_order(Caller("other"), HERE)
+    nameless = limits(key_generates_per_minute=1)
+    await nameless.count_order(EVERYONE, HERE)
+    await nameless.count_order(EVERYONE, THERE)
+    with pytest.raises(RateLimited):
+        await nameless.count_order(EVERYONE, HERE)
+
+
 async def test_a_clock_that_is_set_back_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     at_first = time.time()
     clock = Clock()
