@@ -24,7 +24,8 @@ MAX_CHUNKS = 50_000
 MAX_WORDS = 256
 """Chunks of a PNG that hold no pixels. Each may unpack to 1 MB."""
 
-_MARKER = re.compile(rb"\xff+([^\0\xd0-\xd7\xff])")
+# Of a row of fill bytes (0xff) the last one begins the marker: `\xff+` would try each of them, to the end of the row.
+_MARKER = re.compile(rb"\xff([^\0\xd0-\xd7\xff])")
 _ALONE = frozenset({0x01, 0xD8, 0xD9})
 _START_OF_SCAN = 0xDA
 _ORIENTATION = 0x0112

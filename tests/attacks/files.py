@@ -207,6 +207,8 @@ FILES = [
     File("jpeg-comments", "a million comments", UNREADABLE, lambda: in_jpeg(segment(0xFE, b"a") * 1_000_000), megabytes=100),
     File("jpeg-stuffing", "20 MB of stuffed bytes in front of the picture", UNREADABLE, lambda: in_jpeg(b"\xff\0" * 10_000_000), megabytes=100),
     File("jpeg-fill", "20 MB of fill bytes", UNREADABLE, lambda: in_jpeg(b"\xff" * 20_000_000), megabytes=100),
+    File("jpeg-fill-alone", "50 kB of fill bytes, and nothing behind them", UNREADABLE, lambda: b"\xff\xd8" + b"\xff" * 50_000),
+    File("jpeg-fill-behind-scans", "20 MB of fill bytes behind a progressive picture", UNREADABLE, lambda: many_scans(20)[:-2] + b"\xff" * 20_000_000, seconds=3, megabytes=150),
     File("png-chunks", "1.6 million empty chunks", UNREADABLE, lambda: with_png_chunk(small("PNG"), b"juNk", b"")[:33] + chunk(b"juNk", b"") * 1_600_000, megabytes=100),
     File("png-empty-pixels", "1.6 million chunks of no pixels", UNREADABLE, lambda: small("PNG")[:33] + chunk(b"IDAT", b"") * 1_600_000 + small("PNG")[33:], megabytes=100),
     File("png-more-pixels", "50 MB of pixels behind the last one", ACCEPTED, lambda: png(8, 8, pixels=(b"\0" + bytes(24)) * 8 + bytes(50_000_000))),
