@@ -1,7 +1,8 @@
 """Our own drawing model in this process: requests join into batches, one thread draws, versions change in between.
 
 The embedded side of `runners.drawing`; torch is imported on a thread, once there is something to load. What draws is
-`diffusion.engine`, what waits `drawing_queue`, which version it is `diffusion.switching`.
+`diffusion.engine`, what waits `drawing_queue`, which version it is `diffusion.switching`, what is told of it
+`drawing_inventory`.
 """
 
 from __future__ import annotations
@@ -9,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import io
 import secrets
-import sys
 import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Self
-from weakref import WeakKeyDictionary
 
 import structlog
 from PIL import Image
@@ -30,22 +30,20 @@ from deskterior.errors import (
     PhotoUnreadable,
     RunnerFailed,
 )
-from deskterior.schemas import Concept
 from deskterior.telemetry import metrics
-from runners.diffusion import checkpoint, loading, recipe
-from runners.diffusion.engine import Abandoned, DeviceLost, DrawingModel, Item, OutOfMemory
+from runners.diffusion.engine import DrawingModel, Item
+from runners.diffusion.failures import Abandoned, DeviceLost, OutOfMemory
 from runners.diffusion.layout import Options
 from runners.diffusion.switching import Switching
-from runners.diffusion.versions import Digests, ModelFolder, Version, VersionUnusable, fingerprint
-from runners.drawing import DrawingModelInfo, DrawnPicture, DrawRequest, OnStep, VersionInfo
+from runners.diffusion.versions import ModelFolder
+from runners.drawing import DrawingModelInfo, DrawnPicture, DrawRequest, OnStep
+from runners.drawing_inventory import Inventory
 from runners.drawing_queue import DrawQueue, Job
 from runners.drawing_state import MISSING, UNUSABLE_IN_A_WORD, unusable
 
 log = structlog.get_logger(__name__)
 
 POLL_S = 1.0
-DIGESTS_WITHIN_S = 1.0
-"""What `info` waits for digests of files that were not read before: 10 GB take longer, and are told the next time."""
 LONGEST_SIDE = 2048
 """In pixels, of a photo that waits: 12 MB at most."""
 MAX_PROMPT = 8000
@@ -70,14 +68,12 @@ class LocalDrawing:
         self._max_pixels = settings.photo_max_pixels
         options = Options(settings.drawing_max_batch, settings.drawing_memory, settings.drawing_precision)
         self._switching = Switching(self._folder, options, poll_s)
-        self._digests = Digests()
-        self._digest_of: WeakKeyDictionary[DrawingModel, str] = WeakKeyDictionary()
+        self._inventory = Inventory(self._folder, self._switching)
         self._engine = ThreadPoolExecutor(1, thread_name_prefix="drawing-model")
         # One at a time: a photo of 64 megapixels takes a gigabyte while it is decoded.
         self._photos = ThreadPoolExecutor(1, thread_name_prefix="drawing-photos")
         self._worker: asyncio.Task[None] | None = None
         self._watcher: asyncio.Task[None] | None = None
-        self._reading: asyncio.Task[dict[str, str]] | None = None
         self._closed = False
         self._lost = ""
         self._on_lost = on_lost
@@ -105,7 +101,7 @@ class LocalDrawing:
         if self._switching.model is None and self._switching.settled.is_set():
             await self._switching.notice()
             if self._switching.settled.is_set():
-                raise self._missing()
+                raise await self._missing()
         if request.seed is not None and not 0 <= request.seed < 2**63:
             raise Invalid("seed is a number from 0 to 2^63 - 1")
         loop = asyncio.get_running_loop()
@@ -132,12 +128,7 @@ class LocalDrawing:
 
     async def info(self) -> DrawingModelInfo:
         self.start()
-        versions = await asyncio.to_thread(self._folder.versions)
-        if self._reading is None or self._reading.done():
-            self._reading = asyncio.create_task(asyncio.to_thread(self._all_digests, versions))
-        await asyncio.wait({self._reading}, timeout=DIGESTS_WITHIN_S)
-        digests = self._reading.result() if self._reading.done() else {}
-        return await asyncio.to_thread(self._describe_all, versions, digests)
+        return await self._inventory.info()
 
     async def check(self) -> str:
         self.start()
@@ -153,10 +144,10 @@ class LocalDrawing:
         """Safe to call twice."""
         self._closed = True
         self.queue.fail_all(_stopping)
-        for task in (self._watcher, self._reading):
-            if task is not None:
-                task.cancel()
-                await asyncio.wait({task})
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.wait({self._watcher})
+        await self._inventory.aclose()
         if self._worker is not None:
             await asyncio.wait({self._worker})
         self._photos.shutdown(wait=False)
@@ -177,7 +168,7 @@ class LocalDrawing:
                         metrics.DRAWING_WAITING.set(len(self.queue))
                         await self._draw(model, batch)
                     elif self._switching.settled.is_set():
-                        self.queue.fail_all(self._missing)
+                        self.queue.fail_all(partial(CustomModelMissing, (await self._missing()).detail))
         except BaseException as error:  # nobody may be left waiting for ever
             told = repr(error)
             self.queue.fail_all(lambda: RunnerFailed(internal=f"the drawing model's queue ended by {told}"))
@@ -263,77 +254,17 @@ class LocalDrawing:
         if self._closed:
             raise _stopping()
 
-    def _missing(self) -> CustomModelMissing:
+    async def _missing(self) -> CustomModelMissing:
         if problem := self._switching.problem:
             return unusable(problem)
-        if stray := self._folder.stray():
+        if stray := await asyncio.to_thread(self._folder.stray):
             return CustomModelMissing(f"{MISSING}. {stray}")
         return CustomModelMissing(MISSING)
-
-    # telling
-
-    def _all_digests(self, versions: Sequence[Version]) -> dict[str, str]:
-        return {version.name: self._digests.of(version) for version in versions}
-
-    def _describe_all(self, versions: Sequence[Version], digests: dict[str, str]) -> DrawingModelInfo:
-        """What draws, as it is in memory, and what lies in the folder. Those differ where the files of the version that
-        draws were changed or deleted: what is in memory needs them no more."""
-        model, loaded, problem = self._switching.model, self._switching.loaded, self._switching.problem
-        told = []
-        if model is not None:
-            same = fingerprint(model.version.path) == loaded
-            digest = digests.get(model.version.name, "") if same else ""
-            told.append(
-                VersionInfo(
-                    version=model.version.name,
-                    active=True,
-                    digest=self._loaded_digest(model, digest),
-                    family=model.family,
-                    loras=_with_lora(model.recipes),
-                )
-            )
-            versions = [version for version in versions if not (same and version == model.version)]
-        coming = self._coming() if model is None and not self._switching.settled.is_set() else None
-        for version in versions:
-            one = self._describe(version, digests.get(version.name, ""))
-            one.active = version == coming and not one.problem
-            if model is None and not one.active and not one.problem:
-                one.problem = problem
-            told.append(one)
-        return DrawingModelInfo(device=model.device if model else "", versions=told)
-
-    def _loaded_digest(self, model: DrawingModel, now: str) -> str:
-        """Of the files that a model was made of, which may have been read only while they were still there."""
-        if now:
-            self._digest_of[model] = now
-        return self._digest_of.get(model, "")
-
-    def _coming(self) -> Version | None:
-        try:
-            return self._folder.active()
-        except VersionUnusable:
-            return None
-
-    def _describe(self, version: Version, digest: str) -> VersionInfo:
-        told = VersionInfo(version=version.name, digest=digest, problem=self._switching.refused.get(version.name, ""))
-        try:
-            found = checkpoint.vet(version.path)
-            told.family = found.class_name
-            told.loras = _with_lora(recipe.read(version.path, found, version.name))
-            if "diffusers" in sys.modules:  # not worth the seconds of an import here
-                told.family = loading.pipeline_class(found).__name__
-        except VersionUnusable as error:
-            told.problem = told.problem or error.detail
-        return told
 
 
 def _kind(model: DrawingModel) -> Callable[[Job], Hashable]:
     """What jobs of one batch have in common."""
     return lambda job: (job.request.concept, model.size(job.picture))
-
-
-def _with_lora(recipes: recipe.Recipes) -> list[str]:
-    return [concept.value for concept in Concept if recipes.by_concept[concept].lora is not None]
 
 
 def _jpeg(picture: Image.Image) -> bytes:

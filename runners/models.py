@@ -13,9 +13,9 @@ from pathlib import Path
 from deskterior import telemetry
 from deskterior.config import SettingsError, settings
 from runners.diffusion import checkpoint, recipe
-from runners.diffusion.engine import DrawingModel, NoRoom
+from runners.diffusion.engine import DrawingModel
 from runners.diffusion.layout import Options
-from runners.diffusion.versions import Digests, ModelFolder, Version, VersionUnusable
+from runners.diffusion.versions import Digests, ModelFolder, NoRoom, Version, VersionUnusable
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,8 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
                 version = folder.version(given.version)
                 if not given.unchecked and (status := _check(version, options)):
                     return status
-                folder.activate(given.version)
-                print(f"{given.version} is active")
+                folder.activate(version.name)
+                print(f"{version.name} is active")
             case "remove":
                 folder.remove(given.version)
                 print(f"{given.version} is deleted")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import socket
-import tempfile
+
+from deskterior.telemetry import folder
 
 KEEP_ALIVE_S = 75
 """Longer than any client keeps an idle connection, so that it is never the server that hangs up on a request."""
@@ -22,23 +22,22 @@ def main() -> None:
     parser.add_argument("service", help="module:Service")
     parser.add_argument("--fd", type=int, required=True, help="a listening socket")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="runner-metrics-") as metrics:
-        # BentoML's /metrics wants a folder. Its default is shared by all `bentoml serve` of a user; each empties it.
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics
-        import uvicorn
+    folder.share()
+    folder.use()
+    import uvicorn
 
-        module, _, name = given.service.partition(":")
-        service = getattr(importlib.import_module(module), name)
-        config = uvicorn.Config(
-            service.to_asgi(is_main=True),  # the main service takes no pickles
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=DRAIN_S,
-        )
-        with socket.socket(fileno=given.fd) as sock:
-            uvicorn.Server(config).run(sockets=[sock])
+    module, _, name = given.service.partition(":")
+    service = getattr(importlib.import_module(module), name)
+    config = uvicorn.Config(
+        service.to_asgi(is_main=True),  # the main service takes no pickles
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+    with socket.socket(fileno=given.fd) as sock:
+        uvicorn.Server(config).run(sockets=[sock])
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ HEADER_BYTES = 100_000_000
 """As much as the safetensors library reads."""
 MOST_TIMESTEPS = 100_000
 """That a scheduler may have been trained with; all known ones have 1000, and it keeps numbers for each."""
+SPARED = {"safety_checker", "feature_extractor", "image_encoder"}
+"""Parts that pipelines draw without."""
 FEW_LAYERS = 64
 """As many are built in no time."""
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -58,11 +60,18 @@ def vet(folder: Path) -> Checkpoint:
     _forbid(folder)
     configs = {name: _config(folder, name) for name in components}
     weights = {name: _weights(folder, name, config) for name, config in configs.items() if config.get("_has_weights")}
-    for lora in sorted((folder / LORAS).glob("*.safetensors")):
+    if not weights:
+        raise VersionUnusable(f"No part that {INDEX} names has weights")
+    for lora in found(folder / LORAS, "*.safetensors"):
         tensors(folder, lora)
     denoiser = configs.get("unet", {})
     inpaints = "Inpaint" in class_name or denoiser.get("in_channels") == 9
     return Checkpoint(class_name, components, weights, inpaints, configs)
+
+
+def found(part: Path, pattern: str) -> list[Path]:
+    """Files of a part by name. Hidden ones are no files of its: macOS leaves a `._name` beside each it copies."""
+    return sorted(path for path in part.glob(pattern) if not path.name.startswith("."))
 
 
 def tensors(folder: Path, path: Path) -> list[int]:
@@ -71,7 +80,7 @@ def tensors(folder: Path, path: Path) -> list[int]:
     Raises:
         VersionUnusable: cut short, or no safetensors at all.
     """
-    where = path.relative_to(folder).as_posix()
+    where = _where(folder, path)
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -89,8 +98,10 @@ def tensors(folder: Path, path: Path) -> list[int]:
         numbers = [math.prod(map(int, tensor["shape"])) for tensor in header.values()]
     except OSError as error:
         raise VersionUnusable(f"{where} cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError, RecursionError):
         raise VersionUnusable(f"{where} is no safetensors file: its header cannot be read") from None
+    if not all(0 <= many <= 8 * size for many in numbers):  # no type has less than a bit
+        raise VersionUnusable(f"{where} is no safetensors file: its header tells of more than it holds")
     if 8 + length + end != size:
         raise VersionUnusable(
             f"{where} has {size} bytes where its header says {8 + length + end}: it is cut short, copy it again"
@@ -115,10 +126,12 @@ def _index(folder: Path) -> dict[str, Any]:
 
 def _components(index: dict[str, Any]) -> dict[str, tuple[str, str]]:
     known = _pipeline_modules()
-    found = {}
+    parts = {}
     for name, value in index.items():
         if name.startswith("_") or not isinstance(value, list) or value == [None, None]:
             continue
+        if not _IDENTIFIER.fullmatch(name):
+            raise VersionUnusable(f"{INDEX}: {name!r:.60} is no name of a part")
         if len(value) != 2 or not all(isinstance(part, str) and _IDENTIFIER.fullmatch(part) for part in value):
             raise VersionUnusable(f"{INDEX}: {name!r:.60} is not a library and a class")
         library, kind = value
@@ -126,12 +139,10 @@ def _components(index: dict[str, Any]) -> dict[str, tuple[str, str]]:
             raise VersionUnusable(
                 f"{INDEX}: {name:.60} comes from {library:.60}, and only diffusers and transformers are loaded"
             )
-        if not _IDENTIFIER.fullmatch(name):
-            raise VersionUnusable(f"{INDEX}: {name!r:.60} is no name of a part")
-        found[name] = (library, kind)
-    if not found:
+        parts[name] = (library, kind)
+    if not parts:
         raise VersionUnusable(f"{INDEX} names no parts")
-    return found
+    return parts
 
 
 def _pipeline_modules() -> set[str]:
@@ -146,7 +157,11 @@ def _pipeline_modules() -> set[str]:
 
 def _forbid(folder: Path) -> None:
     for path in files(folder):
-        where = path.relative_to(folder).as_posix()
+        where = _where(folder, path)
+        if path.is_dir():
+            raise VersionUnusable(f"{where} is a link to a folder, which may lead anywhere: copy it, or link its files")
+        if path.exists() and not path.is_file():
+            raise VersionUnusable(f"{where} is a pipe or a device: remove it")
         if path.suffix.lower() in CODE:
             raise VersionUnusable(f"{where} is code. A model's own code is never run: remove it")
         if path.suffix.lower() in PICKLES:
@@ -161,12 +176,13 @@ def _forbid(folder: Path) -> None:
 def _config(folder: Path, name: str) -> dict[str, Any]:
     part = folder / name
     if not part.is_dir():
-        raise VersionUnusable(f"The folder {name}/ is missing, which {INDEX} names: copy it again")
+        spared = f", or write [null, null] for it in {INDEX} to do without" if name in SPARED else ""
+        raise VersionUnusable(f"The folder {name}/ is missing, which {INDEX} names: copy it again{spared}")
     try:
-        for path in sorted(part.glob("*.safetensors.index*.json")):
+        for path in found(part, "*.safetensors.index*.json"):
             for shard in set(_json(folder, path)["weight_map"].values()):
                 if Path(shard).name != shard or not (part / shard).is_file():
-                    raise VersionUnusable(f"{name}/{shard:.120} is missing: copy it again")
+                    raise VersionUnusable(f"{name}/: the shard {shard!r:.120} is missing: copy it again")
     except (KeyError, TypeError, AttributeError):
         raise VersionUnusable(f"{name}/: the list of its shards cannot be read") from None
     if (part / "config.json").is_file():
@@ -181,11 +197,11 @@ def _config(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _weights(folder: Path, name: str, config: dict[str, Any]) -> int:
-    found = sorted((folder / name).glob("*.safetensors"))
-    if not found:
+    held = found(folder / name, "*.safetensors")
+    if not held:
         raise VersionUnusable(f"{name}/ has no weights: a .safetensors file is missing")
     # Where a part lies there in two precisions, one of them is loaded.
-    plain = [path for path in found if variant(path) is None] or found
+    plain = [path for path in held if variant(path) is None] or held
     numbers = [each for path in plain for each in tensors(folder, path)]
     for key, layers in _layers(config):
         # Building a network takes time and memory before its weights are seen not to fit.
@@ -213,8 +229,13 @@ def variant(path: Path) -> str | None:
     return match[1] if match else None
 
 
+def _where(folder: Path, path: Path) -> str:
+    """The path within the folder, fit to be told: names on a disk need not be UTF-8."""
+    return path.relative_to(folder).as_posix().encode("utf-8", "replace").decode()
+
+
 def _text(folder: Path, path: Path) -> str:
-    where = path.relative_to(folder).as_posix()
+    where = _where(folder, path)
     try:
         if path.stat().st_size > JSON_BYTES:
             raise VersionUnusable(f"{where} is too large to be what it should be")
@@ -232,5 +253,5 @@ def _json(folder: Path, path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise VersionUnusable(f"{path.relative_to(folder).as_posix()} is not a JSON object: copy it again")
+        raise VersionUnusable(f"{_where(folder, path)} is not a JSON object: copy it again")
     return value

@@ -10,6 +10,7 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,37 +22,17 @@ from PIL import Image
 from deskterior.errors import RunnerFailed
 from deskterior.schemas import Concept
 from runners.diffusion import checkpoint, layout, memory, recipe
+from runners.diffusion.failures import Abandoned, DeviceLost, OutOfMemory, Withheld, failure, first_line
 from runners.diffusion.layout import Options as Options
 from runners.diffusion.loading import load_loras, load_pipeline
 from runners.diffusion.memory import MemoryPlan
+from runners.diffusion.pictures import finish
 from runners.diffusion.quiet import prepare
-from runners.diffusion.versions import Version, VersionUnusable
+from runners.diffusion.versions import NoRoom, Version, VersionUnusable
 
 log = structlog.get_logger(__name__)
 
 Size = tuple[int, int]
-BLACK = 4 / 255
-"""A picture in which nothing is brighter is no picture."""
-
-
-class OutOfMemory(RunnerFailed):
-    """The device has not enough memory for this batch. What it had taken is free again."""
-
-
-class Withheld(RunnerFailed):
-    """The model's own safety checker would not show this picture."""
-
-
-class NoRoom(VersionUnusable):
-    """There was not enough memory to load a version; with less in it, there may be."""
-
-
-class DeviceLost(RunnerFailed):
-    """CUDA in this process does not come back: only a new process draws again."""
-
-
-class Abandoned(Exception):
-    """Nobody waits for any picture of the batch any more. Never leaves the runner."""
 
 
 @dataclass(frozen=True)
@@ -131,9 +112,9 @@ class DrawingModel:
             told = error.internal.replace(str(version.path), version.name)[:200]
             raise kind(f"It fails to draw: {error.detail}" + (f" ({told})" if told else "")) from None
         except Exception as error:  # noqa: BLE001 - whatever a driver or library raises is the reason
-            failed = _failure(torch, error, 1)
+            failed = failure(torch, error, 1)
             kind = NoRoom if isinstance(failed, OutOfMemory) else VersionUnusable
-            raise kind(f"It cannot be put on {device.type}: {_first_line(error)}", internal=failed.internal) from None
+            raise kind(f"It cannot be put on {device.type}: {first_line(error)}", internal=failed.internal) from None
         log.info(
             "drawing_model.loaded", version=version.name, family=model.family, device=model.device, **vars(planned)
         )
@@ -167,8 +148,9 @@ class DrawingModel:
         outcome = self._draw(concept, items, on_step, abandoned)
         if isinstance(outcome, list):
             return outcome
-        self._pipeline.maybe_free_model_hooks()
-        _forget(self._torch, generation=1)  # frames that died just now; all of it takes a second with torch
+        if not isinstance(outcome, DeviceLost):  # what is lost frees nothing, and would raise an error of its own
+            self._pipeline.maybe_free_model_hooks()
+            _forget(self._torch, generation=1)  # frames that died just now; all of it takes a second with torch
         raise outcome
 
     def close(self) -> None:
@@ -204,7 +186,7 @@ class DrawingModel:
         except RunnerFailed as error:
             return error
         except BaseException as error:  # noqa: BLE001 - a pipeline may raise anything, and its frames must not outlive it
-            return _failure(torch, error, len(items))
+            return failure(torch, error, len(items))
 
     def _choose_adapter(self, concept: Concept) -> None:
         if not self.adapters:
@@ -249,7 +231,9 @@ class DrawingModel:
             raise RunnerFailed(
                 internal=f"{self.family} drew {images.shape} where {len(items)} x {height} x {width} x 3"
             )
-        return [_picture(item, image, flag) for item, image, flag in zip(items, images, flagged, strict=True)]
+        return [
+            finish(item.picture, image, flagged=flag) for item, image, flag in zip(items, images, flagged, strict=True)
+        ]
 
     def _try(self) -> None:
         """Draw once as asked for BASIC and once with each adapter: small, for a CPU; on a GPU, as large as it gets."""
@@ -306,50 +290,14 @@ def _hurried(recipes: recipe.Recipes, side: int) -> recipe.Recipes:
     return replace(recipes, side=side, by_concept=few)
 
 
-def _picture(item: Item, image: NDArray[Any], flagged: bool) -> Image.Image | RunnerFailed:
-    if flagged:
-        return Withheld("The drawing model's own safety checker withheld this picture")
-    if not np.isfinite(image).all():
-        return RunnerFailed("The drawing model drew something that is no picture (NaN). Try DRAWING_PRECISION=float32")
-    if image.max() <= BLACK:
-        return RunnerFailed("The drawing model drew a black picture. Try again, or DRAWING_PRECISION=float32")
-    drawn = Image.fromarray((image.clip(0, 1) * 255).round().astype(np.uint8))
-    return drawn.resize(_shape_of(item.picture, drawn), Image.Resampling.LANCZOS)
-
-
-def _shape_of(photo: Image.Image, drawn: Image.Image) -> Size:
-    """The photo's shape at the area of what was drawn: sides are rounded for the network, and undone here."""
-    area, ratio = drawn.width * drawn.height, photo.width / photo.height
-    if abs(drawn.width - drawn.height * ratio) < 1:
-        return drawn.size
-    return max(1, round(math.sqrt(area * ratio))), max(1, round(math.sqrt(area / ratio)))
-
-
-_SHORT = ("can't allocate memory", "CUDA error: out of memory", "_ALLOC_FAILED")
-"""Signs of too little memory other than the allocator's own: main memory, the driver, cuBLAS and cuDNN."""
-
-
-def _failure(torch: Any, error: BaseException, many: int) -> RunnerFailed:
-    """An error without its frames."""
-    told = repr(error)[:1000]
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in str(error) for sign in _SHORT):
-        return OutOfMemory("The drawing model ran out of memory on this picture", internal=f"{many} at once: {told}")
-    if isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error):
-        return DeviceLost("The GPU failed while it drew; the drawing model's runner has to be restarted", internal=told)
-    return RunnerFailed("The drawing model failed on this picture", internal=told)
-
-
 def _end_if(abandoned: bool) -> None:
     """Out of the pipeline: going through what is left of it costs a decode and whatever else follows the steps."""
     if abandoned:
         raise Abandoned
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
 def _forget(torch: Any, generation: int = 2) -> None:
     gc.collect(generation)
     if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+        with suppress(RuntimeError):  # the GPU is lost, which whoever draws next will say
+            torch.cuda.empty_cache()

@@ -59,7 +59,10 @@ def place(pipeline: Any, layout: MemoryPlan, device: Any) -> None:
     if layout.attention_slices:
         pipeline.enable_attention_slicing()
     for part in (getattr(pipeline, "unet", None), vae):
-        if part is not None and any(weight.dim() == 4 for weight in part.parameters()):
+        if part is None:
+            continue
+        dimensions = {weight.dim() for weight in part.parameters()}
+        if 4 in dimensions and 5 not in dimensions:  # torch refuses the whole of a part that has both, as video VAEs do
             part.to(memory_format=torch.channels_last)
     if device.type == "cpu" or layout.placement == "resident":
         pipeline.to(device)

@@ -7,16 +7,23 @@ are left to `engine`. Blocks for seconds; belongs on a thread.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from deskterior.schemas import Concept
-from runners.diffusion.checkpoint import Checkpoint, variant
+from runners.diffusion.checkpoint import Checkpoint, found, variant
 from runners.diffusion.quiet import prepare
 from runners.diffusion.recipe import Recipes
-from runners.diffusion.versions import INDEX, VersionUnusable
+from runners.diffusion.versions import INDEX, NoRoom, VersionUnusable
 
+log = structlog.get_logger(__name__)
+
+_MATRIX = re.compile(r"lora[._](A|B|down|up)[._]")
+"""In the name of either matrix of a LoRA, whoever wrote it."""
 _NEEDED = {"prompt", "image", "generator", "num_inference_steps", "output_type", "callback_on_step_end"}
 
 
@@ -38,15 +45,15 @@ def pipeline_class(checkpoint: Checkpoint) -> Any:
         if checkpoint.inpaints
         else auto_pipeline.AUTO_IMAGE2IMAGE_PIPELINES_MAPPING
     )
-    found: Any = auto_pipeline._get_task_class(table, name, throw_error_if_not_exist=False)
-    if found is None:
+    kind: Any = auto_pipeline._get_task_class(table, name, throw_error_if_not_exist=False)
+    if kind is None:
         raise VersionUnusable(f"{name} cannot start from a photo: an image-to-image or inpainting model is needed")
-    takes = inspect.signature(found.__call__).parameters
+    takes = inspect.signature(kind.__call__).parameters
     if "control_image" in takes or "ControlNet" in name:
-        raise VersionUnusable(f"{found.__name__} needs a control picture beside the photo, which nobody has here")
+        raise VersionUnusable(f"{kind.__name__} needs a control picture beside the photo, which nobody has here")
     if missing := sorted(_NEEDED - set(takes)):
-        raise VersionUnusable(f"{found.__name__} cannot be steered from here: it takes no {', '.join(missing)}")
-    return found
+        raise VersionUnusable(f"{kind.__name__} cannot be steered from here: it takes no {', '.join(missing)}")
+    return kind
 
 
 def load_pipeline(folder: Path, checkpoint: Checkpoint, dtype: Any) -> Any:
@@ -82,8 +89,24 @@ def load_pipeline(folder: Path, checkpoint: Checkpoint, dtype: Any) -> Any:
     pipeline: Any = _named(folder, "The pipeline cannot be put together", whole)
     if not isinstance(pipeline, kind):
         raise VersionUnusable(f"diffusers made a {type(pipeline).__name__} of it, not a {kind.__name__}")
+    _check_words(pipeline)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _check_words(pipeline: Any) -> None:
+    """Whether each text encoder has a place for every word of its tokenizer. On a GPU, a prompt with one that it lacks
+    would end CUDA in this process, also for the version that drew before."""
+    for name, tokenizer in pipeline.components.items():
+        encoder = pipeline.components.get(name.replace("tokenizer", "text_encoder"))
+        if not name.startswith("tokenizer") or tokenizer is None or not hasattr(encoder, "get_input_embeddings"):
+            continue
+        places = getattr(encoder.get_input_embeddings(), "num_embeddings", None)
+        if places is not None and (last := max(tokenizer.get_vocab().values())) >= places:
+            raise VersionUnusable(
+                f"{name}/ numbers its words up to {last}, and the text encoder has places for {places}: they do not "
+                "belong together, copy both again"
+            )
 
 
 def _part(folder: Path, name: str, library: str, class_name: str, dtype: Any, held: int) -> Any:
@@ -99,8 +122,7 @@ def _part(folder: Path, name: str, library: str, class_name: str, dtype: Any, he
         raise VersionUnusable(f"{name}: {library}.{class_name:.80} is no network that diffusers or transformers knows")
     if issubclass(kind, transformers.PreTrainedModel):
         _named(folder, f"{name}/ cannot be loaded", lambda: _check_room(folder / name, name, kind, held))
-    found = sorted(path for path in (folder / name).glob("*.safetensors"))
-    kinds = {variant(path) for path in found}
+    kinds = {variant(path) for path in found(folder / name, "*.safetensors")}
     of = None if None in kinds else min(kind for kind in kinds if kind is not None)
     dtype_name = "torch_dtype" if issubclass(kind, diffusers.ModelMixin) else "dtype"
 
@@ -119,13 +141,11 @@ def _part(folder: Path, name: str, library: str, class_name: str, dtype: Any, he
     if missing := sorted(map(str, told["missing_keys"])):
         raise VersionUnusable(f"{name}/ lacks {len(missing)} of its weights ({missing[0]:.80} first): copy it again")
     with torch.no_grad():
+        _own(model.parameters())
+        _own(model.buffers())
         for key, weight in model.named_parameters():
-            # A copy, or a weight would be a view of its file, and whoever overwrites that would end the process.
-            weight.data = weight.data.clone()
             if not bool(torch.isfinite(weight).all()):
                 raise VersionUnusable(f"{name}/: the weights in {key:.80} are not all numbers (NaN or infinite)")
-        for _, buffer in model.named_buffers():
-            buffer.data = buffer.data.clone()
     return model.eval()
 
 
@@ -161,7 +181,16 @@ def load_loras(pipeline: Any, folder: Path, recipes: Recipes) -> dict[Concept, s
         chosen[concept] = names[path]
     if names:
         pipeline.disable_lora()
+        for part in pipeline.components.values():
+            if hasattr(part, "named_parameters"):
+                _own((weight for key, weight in part.named_parameters() if "lora_" in key))
     return chosen
+
+
+def _own(weights: Iterable[Any]) -> None:
+    """Copies, or weights would be views of their files, and whoever overwrites one would end the process."""
+    for weight in weights:
+        weight.data = weight.data.clone()
 
 
 def _load_lora(pipeline: Any, folder: Path, path: Path, name: str) -> None:
@@ -171,10 +200,13 @@ def _load_lora(pipeline: Any, folder: Path, path: Path, name: str) -> None:
     if not hasattr(pipeline, "load_lora_weights"):
         raise VersionUnusable(f"{where}: {type(pipeline).__name__} takes no LoRA")
 
+    given: list[str] = []
+
     def load() -> None:
         from safetensors.torch import load_file
 
         weights = load_file(path)
+        given.extend(sorted(weights))
         if not weights or not all(bool(torch.isfinite(weight).all()) for weight in weights.values()):
             raise ValueError("its weights are missing or not all numbers (NaN or infinite)")
         # By its name, so that what the file says of its rank and alpha is read too.
@@ -184,7 +216,14 @@ def _load_lora(pipeline: Any, folder: Path, path: Path, name: str) -> None:
 
     _named(folder, f"{where} is no LoRA for this model", load)
     if not any(name in adapters for adapters in pipeline.get_list_adapters().values()):
-        raise VersionUnusable(f"{where} is no LoRA for this model: nothing in it has a name of the model's")
+        raise VersionUnusable(
+            f"{where} is no LoRA for this model: nothing in it has a name of the model's. Names as kohya's trainer and "
+            f"diffusers' save_lora_weights write them are understood; its first is {given[0]!r:.80}"
+        )
+    parts = (part for part in pipeline.components.values() if hasattr(part, "named_parameters"))
+    used = sum(f".{name}." in key for part in parts for key, _ in part.named_parameters())
+    if used < (held := sum(_MATRIX.search(key) is not None for key in given)):
+        log.warning("drawing_model.lora_in_part", lora=where, weights=held, used=used)
 
 
 def _named(folder: Path, what: str, work: Callable[[], Any]) -> Any:
@@ -194,10 +233,11 @@ def _named(folder: Path, what: str, work: Callable[[], Any]) -> Any:
     except VersionUnusable:
         raise
     except MemoryError:
-        raise VersionUnusable(f"{what}: there is not enough memory") from None
+        raise NoRoom(f"{what}: there is not enough memory") from None
     except Exception as error:
         if "out of memory" in str(error) or "can't allocate memory" in str(error):
-            raise VersionUnusable(f"{what}: there is not enough memory", internal=repr(error)[:500]) from None
-        told = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+            raise NoRoom(f"{what}: there is not enough memory", internal=repr(error)[:500]) from None
+        # A library's first line may be but the title of the second.
+        told = " ".join([line.strip() for line in str(error).splitlines() if line.strip()][:2])
         told = told.replace(str(folder), folder.name).replace(str(folder.resolve()), folder.name)
         raise VersionUnusable(f"{what}: {told[:200] or type(error).__name__}", internal=repr(error)[:1000]) from error

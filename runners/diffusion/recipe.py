@@ -164,7 +164,7 @@ def _lora(folder: Path, where: str, concept: Concept, named: str | None) -> Path
         path = folder / LORAS / f"{concept}.safetensors"
         return path if path.exists() else None
     path = folder / named
-    if path.suffix != ".safetensors" or not path.resolve().is_relative_to(folder.resolve()):
+    if path.suffix != ".safetensors" or Path(named).is_absolute() or ".." in Path(named).parts:
         raise VersionUnusable(
             f"{where}: lora of {concept} is {named!r:.80}: it has to be a .safetensors file of the folder"
         )

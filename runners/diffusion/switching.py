@@ -7,16 +7,24 @@ A version that cannot be used is refused with its reason, and the one before goe
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import structlog
 
 from runners.diffusion import engine
-from runners.diffusion.engine import DrawingModel, NoRoom
+from runners.diffusion.engine import DrawingModel
 from runners.diffusion.layout import Options
-from runners.diffusion.versions import Fingerprint, ModelFolder, Version, VersionUnusable, fingerprint
+from runners.diffusion.versions import Fingerprint, ModelFolder, NoRoom, Version, VersionUnusable, fingerprint
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
+
+ROOM_AFTER_S = 30.0
+"""Where nothing draws for want of memory, it is tried again after this: what had taken it may have gone by then."""
 
 
 class Switching:
@@ -39,6 +47,7 @@ class Switching:
         self._seen: object = None
         self._handled: object = None
         self._looking = asyncio.Lock()
+        self._again_at = math.inf
 
     async def watch(self) -> None:
         """Follow the folder until cancelled."""
@@ -61,11 +70,12 @@ class Switching:
             seen = await asyncio.to_thread(self._folder.fingerprint)
             first, still = self._handled is None, seen == self._seen
             self._seen = seen
-            if seen == self._handled:
+            if seen != self._handled:
+                self.settled.clear()
+                if not (still or first or at_once):
+                    return
+            elif self.model is not None or asyncio.get_running_loop().time() < self._again_at:
                 self.settled.set()
-                return
-            self.settled.clear()
-            if not (still or first or at_once):
                 return
             await self._follow()
             self._handled = seen
@@ -77,6 +87,7 @@ class Switching:
             self.model = None
 
     async def _follow(self) -> None:
+        self._again_at = math.inf
         try:
             version = await asyncio.to_thread(self._folder.active)
             if version is None:
@@ -89,7 +100,7 @@ class Switching:
                 return
             await self._switch(version, files)
         except VersionUnusable as error:
-            self._refuse(error.detail)
+            self._refuse(error)
         finally:
             self.settled.set()
 
@@ -98,7 +109,10 @@ class Switching:
         old = self.model
         try:
             if old is not None:
-                if await self._on_thread_fits(version, old):
+                fits = await self._on_thread(version, lambda: engine.fits_beside(version, self._options, old))
+                if isinstance(fits, VersionUnusable):
+                    raise fits
+                if fits:
                     outcome = await self._load(version)
                     if isinstance(outcome, DrawingModel):
                         async with self.turn:
@@ -113,10 +127,6 @@ class Switching:
         except VersionUnusable as error:
             self.refused[version.name] = error.detail
             raise
-
-    async def _on_thread_fits(self, version: Version, old: DrawingModel) -> bool:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, engine.fits_beside, version, self._options, old)
 
     async def _replace(self, version: Version, files: Fingerprint) -> None:
         """Unload, then load; what was there before comes back if the new one cannot be loaded."""
@@ -133,24 +143,29 @@ class Switching:
             if isinstance(again, DrawingModel):
                 self._install(again, before)
             else:
-                outcome = VersionUnusable(f"{outcome.detail}. And {old.version.name} did not come back: {again.detail}")
+                outcome = type(outcome)(f"{outcome.detail}. And {old.version.name} did not come back: {again.detail}")
         raise outcome
 
     def _install(self, model: DrawingModel, files: Fingerprint) -> None:
         self.model, self.loaded, self.problem = model, files, ""
 
-    def _refuse(self, problem: str) -> None:
-        self.problem = problem
-        log.error("drawing_model.refused", problem=problem, draws=self.model.version.name if self.model else None)
+    def _refuse(self, error: VersionUnusable) -> None:
+        self.problem = error.detail
+        log.error("drawing_model.refused", problem=error.detail, draws=self.model.version.name if self.model else None)
+        if isinstance(error, NoRoom):
+            self._again_at = asyncio.get_running_loop().time() + ROOM_AFTER_S
 
     async def _load(self, version: Version) -> DrawingModel | VersionUnusable:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, _load, version, self._options)
+        return await self._on_thread(version, lambda: DrawingModel.load(version, self._options))
+
+    async def _on_thread(self, version: Version, work: Callable[[], T]) -> T | VersionUnusable:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, _caught, version, work)
 
 
-def _load(version: Version, options: Options) -> DrawingModel | VersionUnusable:
+def _caught(version: Version, work: Callable[[], T]) -> T | VersionUnusable:
     """Errors come back without their frames, which would hold the weights of what failed."""
     try:
-        return DrawingModel.load(version, options)
+        return work()
     except VersionUnusable as error:
         failed = type(error)(error.detail, internal=error.internal)
     except Exception as error:  # noqa: BLE001 - whatever a library raises, the old version goes on

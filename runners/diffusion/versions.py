@@ -10,8 +10,10 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 import threading
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,19 +25,26 @@ INDEX = "model_index.json"
 LORAS = "loras"
 _NAME = re.compile(r"[^\W_][\w.-]{0,63}")
 """Letters of any script, digits, and . - _ between them."""
+READ_BYTES = 1024 * 1024
 _SINGLE_FILES = {".safetensors", ".ckpt", ".bin", ".pt", ".pth", ".gguf"}
 
 Fingerprint = tuple[tuple[str, int, int, int], ...]
 """Path, size, time of change and inode of each file: equal means untouched."""
+UNREADABLE = -1
+"""The size of what is no file with contents: a link to nothing or to a folder, a pipe, a device."""
 
 
 class VersionUnusable(RunnerFailed):
     """A version of the drawing model cannot be used. `detail` says why and what would mend it."""
 
 
+class NoRoom(VersionUnusable):
+    """There was not enough memory to load a version; with less in it, there may be."""
+
+
 @dataclass(frozen=True)
 class Version:
-    """One checkpoint folder."""
+    """One checkpoint folder. `name` has its letters composed (NFC), however whoever copied it spelt them."""
 
     name: str
     path: Path
@@ -59,13 +68,13 @@ class ModelFolder:
             found = sorted(entry for entry in self.path.iterdir() if entry.is_dir())
         except OSError:
             return []
-        return [Version(entry.name, entry) for entry in found if _NAME.fullmatch(entry.name)]
+        return [Version(name, entry) for entry in found if _NAME.fullmatch(name := _composed(entry.name))]
 
     def version(self, name: str) -> Version:
         """Raises `VersionUnusable` for a name that nothing in the folder has."""
         versions = self.versions()
         for version in versions:
-            if version.name == name:
+            if version.name == _composed(name):
                 return version
         raise VersionUnusable(f"There is no version {name!r:.80}; there are: {_names(versions)}")
 
@@ -105,13 +114,13 @@ class ModelFolder:
             VersionUnusable: nothing has that name, or the folder is a single checkpoint.
             OSError: the folder cannot be written.
         """
-        self.version(name)
+        version = self.version(name)
         if self.is_one_version:
             raise VersionUnusable("The folder is itself one checkpoint: there is nothing to choose from")
         handle, part = tempfile.mkstemp(prefix=".active-", dir=self.path)
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(f"{name}\n")
+                file.write(f"{version.name}\n")
                 file.flush()
                 os.fsync(file.fileno())
             Path(part).chmod(0o644)
@@ -140,7 +149,7 @@ class ModelFolder:
             version.path.unlink()
             return
         # Out of sight first, so that nobody sees half a version.
-        doomed = self.path / f".removed-{name}"
+        doomed = self.path / f".removed-{version.name}"
         shutil.rmtree(doomed, ignore_errors=True)
         version.path.rename(doomed)
         shutil.rmtree(doomed)
@@ -154,7 +163,8 @@ class ModelFolder:
         for entry in entries:
             if entry.suffix in _SINGLE_FILES:
                 return f"{entry.name:.80} is a checkpoint in a single file: save it with diffusers' save_pretrained"
-            if not (entry.name.startswith(".") or _NAME.fullmatch(entry.name)) and (entry / INDEX).is_file():
+            named = entry.name.startswith(".") or _NAME.fullmatch(_composed(entry.name))
+            if not named and (entry / INDEX).is_file():
                 return f"The folder {entry.name!r:.80} is no version by its name: letters, digits, . - _ and 64 at most"
         return ""
 
@@ -168,10 +178,12 @@ class ModelFolder:
 
 
 def files(folder: Path) -> Iterator[Path]:
-    """Every file below `folder`, hidden ones left out, in a fixed order. Links to folders are not followed."""
+    """Every file below `folder`, hidden ones left out, in a fixed order. A link to a folder is itself one of them: it
+    could lead anywhere, also back here."""
     for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
+        linked = [name for name in folders if Path(place, name).is_symlink()]
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in linked)
+        for name in sorted(names + linked):
             if not name.startswith("."):
                 yield Path(place, name)
 
@@ -182,9 +194,11 @@ def fingerprint(folder: Path) -> Fingerprint:
         try:
             status = path.stat()
         except OSError:  # a dangling link, or deleted just now
-            found.append((str(path), -1, 0, 0))
-        else:
+            status = None
+        if status is not None and stat.S_ISREG(status.st_mode):
             found.append((str(path), status.st_size, status.st_mtime_ns, status.st_ino))
+        else:
+            found.append((str(path), UNREADABLE, 0, 0))
     return tuple(found)
 
 
@@ -194,24 +208,37 @@ class Digests:
     def __init__(self) -> None:
         self._known: dict[tuple[str, int, int, int], str] = {}
         self._reading = threading.Lock()
+        self._stopped = threading.Event()
 
     def of(self, version: Version) -> str:
         """`sha256:` of the names and SHA-256 of all files; `""` if one cannot be read."""
         whole = hashlib.sha256()
         with self._reading:  # the disk gains nothing from two
             for key in fingerprint(version.path):
+                path, size, *_ = key
                 try:
-                    digest = self._known.get(key) or _sha256(Path(key[0]))
+                    digest = self._known.get(key) or (self._sha256(Path(path)) if size != UNREADABLE else "")
                 except OSError:
+                    digest = ""
+                if not digest:
                     return ""
                 self._known[key] = digest
-                whole.update(f"{Path(key[0]).relative_to(version.path).as_posix()}\0{digest}\n".encode())
+                # As the disk has the name, which need not be UTF-8.
+                whole.update(os.fsencode(Path(path).relative_to(version.path)) + f"\0{digest}\n".encode())
         return f"sha256:{whole.hexdigest()}"
 
+    def stop(self) -> None:
+        """Let whoever reads give up: a process that ends waits for its threads, and 10 GB take a while."""
+        self._stopped.set()
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    def _sha256(self, path: Path) -> str:
+        whole = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(READ_BYTES):
+                if self._stopped.is_set():
+                    return ""
+                whole.update(block)
+        return whole.hexdigest()
 
 
 def _names(versions: list[Version]) -> str:
@@ -219,4 +246,9 @@ def _names(versions: list[Version]) -> str:
 
 
 def _plain(name: str) -> str:
-    return name if _NAME.fullmatch(name) else "custom"
+    return name if _NAME.fullmatch(name := _composed(name)) else "custom"
+
+
+def _composed(name: str) -> str:
+    """As keyboards spell it: macOS takes letters apart, and the same name would be two."""
+    return unicodedata.normalize("NFC", name)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import struct
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from deskterior.schemas import Concept
 from runners.diffusion import checkpoint, memory, recipe
 from runners.diffusion.memory import GB, MemoryPlan
 from runners.diffusion.versions import Digests, ModelFolder, Version, VersionUnusable
+from runners.drawing import VersionInfo
 
 INDEX: dict[str, Any] = {
     "_class_name": "StableDiffusionXLPipeline",
@@ -92,6 +94,18 @@ def test_names_are_of_any_script_and_what_is_no_name_is_said(tmp_path: Path) -> 
     write(tmp_path / "책상_2.1")
     folder.activate("책상_2.1")
     assert folder.active() == Version("책상_2.1", tmp_path / "책상_2.1")
+
+
+def test_a_name_is_the_same_however_its_letters_are_put_together(tmp_path: Path) -> None:
+    for name in ("책상", "café"):
+        write(tmp_path / unicodedata.normalize("NFD", name))  # as macOS copies it
+    folder = ModelFolder(tmp_path)
+    assert [version.name for version in folder.versions()] == ["café", "책상"]
+    assert folder.stray() == ""
+    folder.activate("책상")
+    assert folder.active() == Version("책상", tmp_path / unicodedata.normalize("NFD", "책상"))
+    (tmp_path / "active").write_text(unicodedata.normalize("NFD", "café"), "utf-8")
+    assert folder.active() == folder.version("café")
 
 
 @pytest.mark.parametrize("named", ["three", "../one", "/etc", "one/../one", "\0", "x" * 500, "\xff"])
@@ -176,6 +190,21 @@ def test_a_digest_is_of_all_files_and_is_not_read_twice(tmp_path: Path) -> None:
     assert digests.of(version) == ""
 
 
+def test_a_digest_waits_for_no_pipe_and_knows_names_that_are_not_utf_8(tmp_path: Path) -> None:
+    one, two = Version("one", write(tmp_path / "one")), Version("two", write(tmp_path / "two"))
+    with Path(os.fsdecode(os.fsencode(one.path) + b"/\xc7\xd1.txt")).open("w"):  # Korean, by an old ZIP
+        pass
+    assert Digests().of(one).startswith("sha256:")
+    os.mkfifo(two.path / "pipe")
+    assert Digests().of(two) == ""
+
+
+def test_a_digest_is_given_up_when_the_process_ends(tmp_path: Path) -> None:
+    digests = Digests()
+    digests.stop()
+    assert digests.of(Version("one", write(tmp_path / "one"))) == ""
+
+
 # checkpoints
 
 
@@ -200,6 +229,25 @@ def with_file(name: str, content: bytes | str) -> Callable[[Path], None]:
 
 def without(name: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).unlink()
+
+
+def told_of(shape: str, rest: bytes = bytes(4)) -> bytes:
+    """A file that says its one tensor is of that shape."""
+    header = f'{{"w": {{"dtype": "F32", "shape": {shape}, "data_offsets": [0, 4]}}}}'.encode()
+    return struct.pack("<Q", len(header)) + header + rest
+
+
+def with_pipe(name: str) -> Callable[[Path], None]:
+    return lambda folder: os.mkfifo(folder / name)
+
+
+def with_linked_unet(folder: Path) -> None:
+    (folder / "unet").rename(folder.parent / "elsewhere")
+    (folder / "unet").symlink_to(folder.parent / "elsewhere")
+
+
+def with_foreign_name(folder: Path) -> None:
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xc7\xd1.bin")).write_bytes(b"")
 
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -256,6 +304,19 @@ UNET = "unet/diffusion_pytorch_model.safetensors"
         ),
         (with_file("scheduler/scheduler_config.json", '{"num_train_timesteps": "x"}'), "num_train_timesteps is 'x'"),
         (with_file("loras/OIL.safetensors", b"short"), r"loras/OIL\.safetensors"),
+        (with_file(UNET, told_of(f"[1{400 * '0'}]")), "tells of more than it holds"),
+        (with_file(UNET, told_of("[-1]")), "tells of more than it holds"),
+        (with_file(UNET, told_of("[1e999]")), "header cannot be read"),
+        (with_index(safety_checker=["diffusers", "X"]), r"safety_checker/ is missing.*\[null, null\]"),
+        (with_index(**{"\ud800": ["evil", "X"]}), "is no name of a part"),
+        (
+            with_file("unet/m.safetensors.index.json", '{"weight_map": {"w": "\\ud800.safetensors"}}'),
+            r"the shard '\\ud800.safetensors' is missing",
+        ),
+        (with_pipe("unet/pipe.json"), "pipe or a device"),
+        (with_pipe("notes"), "pipe or a device"),
+        (with_linked_unet, "unet is a link to a folder"),
+        (with_foreign_name, r"\.bin may hold code"),
     ],
 )
 def test_what_may_not_be_loaded_is_refused_by_its_name(
@@ -266,6 +327,15 @@ def test_what_may_not_be_loaded_is_refused_by_its_name(
     with pytest.raises(VersionUnusable, match=said) as refused:
         checkpoint.vet(folder)
     assert str(tmp_path) not in refused.value.detail
+    assert VersionInfo(version="one", problem=refused.value.detail).model_dump_json()
+
+
+def test_what_macos_leaves_beside_each_file_is_no_file_of_the_checkpoint(tmp_path: Path) -> None:
+    folder = write(tmp_path / "one")
+    with_file("loras/OIL.safetensors", tensors())(folder)
+    for path in [*folder.rglob("*.safetensors"), folder / "unet" / "m.safetensors.index.json"]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7" + bytes(100))
+    assert checkpoint.vet(folder).weights == {"unet": 4, "vae": 4}
 
 
 @pytest.mark.parametrize(
@@ -373,6 +443,7 @@ def test_a_concept_says_what_is_different_about_it(tmp_path: Path) -> None:
         ("[concepts.OIL]\nlora = '../x.safetensors'", "file of the folder"),
         ("[concepts.OIL]\nlora = '/etc/x.safetensors'", "file of the folder"),
         ("[concepts.OIL]\nlora = 'x.bin'", "file of the folder"),
+        ('[concepts.OIL]\nlora = "\\u0000.safetensors"', "header cannot be read"),
         ("[concepts.OIL]\nlora = 'lost.safetensors'", "lost.* cannot be read"),
         ("prompt = '''" + "x" * 300_000 + "'''", "over 256 KB"),
         ("[defaults]\nprompt_prefix = '" + "x" * 3000 + "'", "prompt_prefix"),
