@@ -119,7 +119,8 @@ class Links:
 
     def _sign(self, *parts: str | int) -> str:
         # Keys and numbers hold no line break, so no two lists of parts make the same text.
-        digest = hmac.new(self._secret, "\n".join(map(str, parts)).encode(), hashlib.sha256).digest()
+        text = "\n".join(map(str, parts)).encode("utf-8", "surrogatepass")
+        digest = hmac.new(self._secret, text, hashlib.sha256).digest()
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
     def _check(self, expires: str, signature: str, *signed: str) -> None:

@@ -132,6 +132,7 @@ def test_a_link_asked_for_again_soon_is_the_same() -> None:
         {"expires": "-1"},
         {"expires": "١٨٠٠٠٠٠٩٩٩"},
         {"expires": "1" * 5000},
+        {"expires": "\ud800"},
         {"signature": ""},
         {"signature": "A" * 43},
         {"signature": "é\udcff"},
