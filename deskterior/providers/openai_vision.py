@@ -27,6 +27,8 @@ from deskterior.schemas import Concept, Description
 
 MAX_KEYWORDS = 8
 MAX_TAGS = 10
+_LOOKED_AT = 50
+"""Keywords and tags of one answer: a model that repeats itself for ever is not read to its end."""
 # Enough for a model that reasons first; a full answer alone is about 600 tokens.
 MAX_TOKENS = 6_000
 TRIES = 3
@@ -175,15 +177,19 @@ def cleaned(answer: DeskDescription) -> Description:
     return Description(
         prompt=one_line(answer.prompt, _PROMPT_LENGTH),
         keywords=_keywords(answer.keywords),
-        tags=_distinct(without_markup(tag, _TAG_LENGTH * 2).strip(_WRAPPING) for tag in answer.tags)[:MAX_TAGS],
+        tags=_tags(answer.tags),
         mood=without_markup(answer.mood, _MOOD_LENGTH),
     )
 
 
 def _keywords(given: list[str]) -> list[str]:
-    lines = (one_line(keyword, _KEYWORD_LENGTH * 4).strip(_WRAPPING) for keyword in given)
+    lines = (one_line(keyword, _KEYWORD_LENGTH * 4).strip(_WRAPPING) for keyword in given[:_LOOKED_AT])
     nouns = (line for line in lines if len(line) <= _KEYWORD_LENGTH and _NOUN.fullmatch(line) and _HANGUL.search(line))
     return _distinct(nouns)[:MAX_KEYWORDS]
+
+
+def _tags(given: list[str]) -> list[str]:
+    return _distinct(without_markup(tag, _TAG_LENGTH * 2).strip(_WRAPPING) for tag in given[:_LOOKED_AT])[:MAX_TAGS]
 
 
 def _distinct(texts: Iterable[str]) -> list[str]:

@@ -13,14 +13,19 @@ _UNWANTED = {"Cc", "Cs", "Cn", "Co"}
 # Zero-width and direction-changing characters: invisible, and able to make a text read as another.
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 _ROUNDS = 3  # a title may be escaped twice
+_LOOKED_AT = 8
+"""Characters for each one wanted: a megabyte of blanks, looked through one by one, would hold everybody else up."""
 MAX_URL = 2048
 
 
 def one_line(value: object, limit: int) -> str:
-    """The text in NFC on one line, cut at a word boundary to `limit` characters; empty for what is not text."""
+    """The text in NFC on one line, cut at a word boundary to `limit` characters; empty for what is not text.
+
+    What lies far behind its beginning is not looked at.
+    """
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         return ""
-    text = _INVISIBLE.sub("", unicodedata.normalize("NFC", str(value)))
+    text = _INVISIBLE.sub("", unicodedata.normalize("NFC", str(value)[: _LOOKED_AT * limit]))
     text = "".join(" " if unicodedata.category(c) in _UNWANTED else c for c in text)
     return cut(" ".join(text.split()), limit)
 
@@ -52,8 +57,9 @@ def web_address(value: object) -> str:
     if not isinstance(value, str):
         return ""
     url = value.strip()
-    unwanted = _INVISIBLE.search(url) or any(c.isspace() or unicodedata.category(c) in _UNWANTED for c in url)
-    if not url or len(url) > MAX_URL or unwanted:
+    if not url or len(url) > MAX_URL:
+        return ""
+    if _INVISIBLE.search(url) or any(c.isspace() or unicodedata.category(c) in _UNWANTED for c in url):
         return ""
     try:
         parts = urlsplit(url)

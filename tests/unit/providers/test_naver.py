@@ -350,6 +350,12 @@ def test_outside_text_is_one_bounded_line_of_valid_utf8(text: str, limit: int) -
         clean.encode("utf-8")
 
 
+def test_only_the_beginning_of_an_endless_text_is_looked_at() -> None:
+    assert one_line(" " * 1_000_000 + "desk", 80) == ""
+    assert one_line(" " * 20 + "desk" + " lamp" * 1_000_000, 9) == "desk lamp"
+    assert without_markup("<b>" * 40 + "desk", 80) == "desk"
+
+
 def test_text_is_cut_at_a_word_where_there_is_one() -> None:
     assert cut("one two three", 9) == "one two"
     assert cut("one two three", 7) == "one two"
