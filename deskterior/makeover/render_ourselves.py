@@ -119,25 +119,27 @@ def _busy_pause(error: Overloaded) -> float:
 
 
 class _Steps:
-    """The steps of a drawing on their way into the journal: the newest, and not too often."""
+    """The steps of a drawing on their way into the journal: the furthest, and not too often. One that is begun anew
+    tells of its own only once it has come further than the one before."""
 
     def __init__(self, run: Run, journal: Journal, number: int) -> None:
         self._run = run
         self._journal = journal
         self._number = number
-        self._newest = (0, 0)
+        self._furthest = (0, 1)
         self._news = asyncio.Event()
 
     def __call__(self, step: int, of: int) -> None:
-        self._newest = (step, of)
-        self._news.set()
+        if step * self._furthest[1] > self._furthest[0] * of:
+            self._furthest = (step, of)
+            self._news.set()
 
     async def write(self) -> None:
         """Until cancelled; returns when the run may write no more."""
         while True:
             await self._news.wait()
             self._news.clear()
-            step, of = self._newest
+            step, of = self._furthest
             try:
                 await self._journal.step(self._run, self._number, step, of)
             except Superseded:

@@ -7,6 +7,7 @@ import io
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
@@ -238,6 +239,26 @@ async def test_steps_that_come_fast_are_not_all_written(studio: Studio, monkeypa
     studio.painter.gate.set()
     assert (await studio.house.ended(task.id)).status == "succeeded"
     assert version < 20
+
+
+async def test_a_drawing_begun_anew_takes_no_step_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(render_ourselves, "STEP_PAUSE_S", 0)
+    told: list[tuple[int, int]] = []
+
+    class Book:
+        async def step(self, _run: object, _number: int, step: int, of: int) -> None:
+            told.append((step, of))
+
+    nobody: Any = None
+    steps = render_ourselves._Steps(nobody, cast(Any, Book()), 1)
+    writing = asyncio.create_task(steps.write())
+    for step, of in [(1, 4), (3, 4), (1, 4), (2, 4), (1, 2), (4, 5), (4, 4)]:
+        steps(step, of)
+        for _ in range(10):
+            await asyncio.sleep(0)
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    assert told == [(1, 4), (3, 4), (4, 5), (4, 4)]
 
 
 async def test_cancel_stops_the_drawing_and_the_task_can_be_retried_at_once(studio: Studio) -> None:
