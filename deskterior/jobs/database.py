@@ -260,6 +260,13 @@ class Database:
         self.engine_of_jobs.dispose()
 
 
+def clock_of(database: sa.Connection | sa.Engine) -> sa.ColumnElement[float]:
+    """The database's own time as Unix seconds: one for all machines."""
+    if database.dialect.name == "postgresql":
+        return sa.extract("epoch", sa.func.clock_timestamp()).cast(sa.Double)
+    return (sa.func.julianday("now") - 2440587.5) * 86400.0
+
+
 @contextmanager
 def _away() -> Iterator[None]:
     try:

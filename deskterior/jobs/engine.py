@@ -187,8 +187,12 @@ class Engine:
         return set(job_ids) - {job.workflow_id for job in known if job.status in {"PENDING", "ENQUEUED", "DELAYED"}}
 
     async def forget(self, job_ids: list[str]) -> None:
-        """Delete DBOS's records of finished jobs."""
-        await DBOS.delete_workflows_async(job_ids)
+        """Delete DBOS's records of finished jobs. Raises DatabaseAway."""
+        try:
+            async with asyncio.timeout(START_WITHIN_S):
+                await DBOS.delete_workflows_async(job_ids)
+        except TimeoutError:
+            raise DatabaseAway(f"jobs were not forgotten within {START_WITHIN_S:g} s") from None
 
     async def forget_old(self, before: datetime) -> int:
         """Delete DBOS's records of jobs that ended before `before`, a thousand at most; how many they were."""
@@ -196,7 +200,7 @@ class Engine:
             completed_before=before.isoformat(), limit=1000, load_input=False, load_output=False
         )
         if old:
-            await self.forget([job.workflow_id for job in old])
+            await DBOS.delete_workflows_async([job.workflow_id for job in old])
         return len(old)
 
     async def check(self) -> str:

@@ -18,7 +18,7 @@ from typing import TextIO
 
 import sqlalchemy as sa
 
-from deskterior.jobs.database import Database
+from deskterior.jobs.database import Database, clock_of
 
 metadata = sa.MetaData()
 table = sa.Table(
@@ -52,7 +52,7 @@ class Executors:
         self._database = database
         self._ttl_s = ttl_s
         self._lock: TextIO | None = None
-        self._now = _now(postgres=database.postgres)
+        self._now = clock_of(database.engine)
         self._host, folder = _neighbourhood(database)
         self._lock_file = folder / f"{self.id}.lock"
 
@@ -122,15 +122,9 @@ class Executors:
 
 def living(connection: sa.Connection, ttl_s: float) -> int:
     """How many processes run jobs, as far as their heartbeats tell."""
-    spoke = table.c.last_seen >= _now(postgres=connection.dialect.name == "postgresql") - ttl_s
+    spoke = table.c.last_seen >= clock_of(connection) - ttl_s
     count = sa.select(sa.func.count()).select_from(table).where(spoke, table.c.claimed_by.is_(None))
     return connection.execute(count).scalar_one()
-
-
-def _now(*, postgres: bool) -> sa.ColumnElement[float]:
-    if postgres:
-        return sa.extract("epoch", sa.func.clock_timestamp()).cast(sa.Double)
-    return (sa.func.julianday("now") - 2440587.5) * 86400.0
 
 
 def _neighbourhood(database: Database) -> tuple[str, Path]:

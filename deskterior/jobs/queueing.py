@@ -45,7 +45,7 @@ class Jobs(Protocol):
         ...
 
     async def forget(self, job_ids: list[str]) -> None:
-        """Delete the engine's records of finished jobs."""
+        """Delete the engine's records of finished jobs. Raises Overloaded, DatabaseAway."""
         ...
 
     async def check(self) -> str:

@@ -21,6 +21,9 @@ class JobSettings(BaseSettings):
     """Pictures drawn at once in one process."""
     render_per_minute: int = Field(default=0, ge=0)
     """Paid pictures started in a minute over all processes; 0 is no limit."""
+    task_retention_days: int = Field(default=365, ge=0, le=36_500)
+    """Days after its end for which a task is kept, with its events, its pictures and its idempotency key; then it is
+    removed as by `DELETE /tasks/{id}`. 0 is for ever."""
     executor_ttl_s: float = Field(default=15.0, gt=0)
     """A job executor silent for so long is dead and its jobs are taken over."""
 

@@ -17,9 +17,9 @@ from deskterior.makeover.delivery import Delivery, Terms
 from deskterior.makeover.events import ProgressEvent, StageEvent, progress_event, stage_events
 from deskterior.makeover.figures import StoreFigures, store_figures
 from deskterior.makeover.outfit import Kind, Outfit
-from deskterior.makeover.photo import Kept, TakePhoto
-from deskterior.makeover.pictures import Picture
-from deskterior.makeover.register import Origin, Register, Whole
+from deskterior.makeover.photo import TakePhoto
+from deskterior.makeover.register import Origin, Register
+from deskterior.makeover.removal import Removal
 from deskterior.makeover.spending import Expected, SpendingCap
 from deskterior.makeover.suggest import Suggest
 from deskterior.makeover.tables import metadata
@@ -67,6 +67,12 @@ class Makeovers:
             outfit.photos, outfit.storage, outfit.desk, outfit.desk_threshold if settings.require_desk else None
         )
         self._suggest = Suggest(self._database, cap, photo, outfit.vision, self._expected.describe)
+        self._removal = Removal(
+            self._database,
+            outfit.storage,
+            forget=lambda job_ids: self._jobs.forget(job_ids),
+            keep_days=settings.task_retention_days,
+        )
         self._workshop: Workshop | None = None
         if runs_jobs:
             self._workshop = Workshop(
@@ -76,6 +82,7 @@ class Makeovers:
                 register=self._register,
                 watch=self._watch,
                 delivery=self._delivery,
+                removal=self._removal,
                 expected=self._expected,
                 photo=photo,
             )
@@ -191,12 +198,9 @@ class Makeovers:
         return await self.get(task_id, owner)
 
     async def delete(self, task_id: str, owner: str | None = None) -> None:
-        """Delete a finished task and its pictures. Raises NotFound, TaskNotFinished, StorageFailed."""
-        whole = await self._register.at_rest(task_id, owner)
-        for key in _keys(whole):
-            await self._outfit.storage.delete(key)
-        task = await self._register.delete(task_id, owner)
-        await self._jobs.forget([task.job_id])
+        """Delete a finished task and its pictures. Raises NotFound, TaskNotFinished."""
+        self._jobs.admit()
+        await self._removal.delete(task_id, owner)
 
     async def events(self, task_id: str, owner: str | None = None) -> AsyncIterator[StageEvent | ProgressEvent | Task]:
         """Every stage of the task as it begins and ends, those of the past first, and the steps of a drawing under
@@ -228,14 +232,3 @@ class Makeovers:
         # whoever runs jobs looks for those that have none.
         with suppress(Overloaded):
             await self._jobs.submit("makeover", job_id, task_id, job_id)
-
-
-def _keys(whole: Whole) -> list[str]:
-    """The keys of all pictures of a task."""
-    keys = []
-    for row in whole.stages:
-        if row.result and row.stage == "photo":
-            keys.append(Kept.model_validate_json(row.result).key)
-        if row.result and row.stage == "render":
-            keys.append(Picture.model_validate_json(row.result).key)
-    return keys

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from deskterior.errors import IdempotencyConflict, Invalid, NotFound, TaskFinished, TaskNotFinished
 from deskterior.jobs.database import Database
 from deskterior.makeover.cursors import cursor_after, read_cursor
-from deskterior.makeover.spending import UNLIMITED, Allowance, SpendingCap, keep_spender
+from deskterior.makeover.spending import UNLIMITED, Allowance, SpendingCap
 from deskterior.makeover.tables import (
     UNFINISHED,
     CallbackRow,
@@ -23,13 +23,12 @@ from deskterior.makeover.tables import (
     StageRow,
     TaskRow,
     callbacks,
-    drafts,
     progress,
     stages,
     tasks,
 )
 from deskterior.makeover.totals import booked
-from deskterior.makeover.tracing import forget_trace, keep_trace
+from deskterior.makeover.tracing import keep_trace
 from deskterior.makeover.waiting import NO_LIMIT, WaitingLimit
 from deskterior.schemas import GenerateRequest, TaskState
 from deskterior.telemetry import metrics, traces
@@ -207,7 +206,7 @@ class Register:
 
         def retry(connection: sa.Connection) -> str:
             self._database.lock(connection, CREATE_LOCK)
-            task = _at_rest(connection, task_id, owner)
+            task = at_rest(connection, task_id, owner)
             if task.status == "succeeded":
                 raise TaskFinished("The task has succeeded already; there is nothing to retry")
             now = self._clock()
@@ -226,31 +225,6 @@ class Register:
             return job_id
 
         return await self._database.write(retry)
-
-    async def at_rest(self, task_id: str, owner: str | None = None) -> Whole:
-        """A task that has finished, with no call of it under way. Raises NotFound, TaskNotFinished."""
-        return await self._database.write(lambda c: _wholes(c, [_at_rest(c, task_id, owner)])[0])
-
-    async def delete(self, task_id: str, owner: str | None = None) -> TaskRow:
-        """Delete a finished task. What its calls cost stays counted for the day.
-
-        Raises:
-            NotFound, TaskNotFinished
-        """
-
-        def delete(connection: sa.Connection) -> TaskRow:
-            task = _at_rest(connection, task_id, owner)  # it holds nothing back any more, and its paid calls stay
-            connection.execute(callbacks.delete().where(callbacks.c.task_id == task_id))
-            connection.execute(stages.delete().where(stages.c.task_id == task_id, stages.c.usd == 0))
-            connection.execute(stages.update().where(stages.c.task_id == task_id).values(result=None))
-            keep_spender(connection, task_id, task.owner)
-            connection.execute(drafts.delete().where(drafts.c.task_id == task_id))
-            connection.execute(progress.delete().where(progress.c.task_id == task_id))
-            forget_trace(connection, task_id)
-            connection.execute(tasks.delete().where(tasks.c.id == task_id))
-            return task
-
-        return await self._database.write(delete)
 
     def _admit(self, connection: sa.Connection, now: float, expected_usd: float, origin: Origin) -> None:
         """Raises SpendingCapReached, RateLimited, Overloaded."""
@@ -299,8 +273,12 @@ def _task(connection: sa.Connection, task_id: str, owner: str | None, *, change:
     return TaskRow.of(found)
 
 
-def _at_rest(connection: sa.Connection, task_id: str, owner: str | None) -> TaskRow:
-    """The task, if it has finished and no call of it is under way: a cancelled one's may still be."""
+def at_rest(connection: sa.Connection, task_id: str, owner: str | None) -> TaskRow:
+    """The task, locked, if it has finished and no call of it is under way: a cancelled one's may still be.
+
+    Raises:
+        NotFound, TaskNotFinished
+    """
     task = _task(connection, task_id, owner, change=True)
     if not task.finished:
         raise TaskNotFinished(f"The task is {task.status}; wait for it, or cancel it first")

@@ -26,6 +26,7 @@ from deskterior.makeover.pictures import Pictures
 from deskterior.makeover.prompts.own import OwnPrompts
 from deskterior.makeover.publish import Publish
 from deskterior.makeover.register import Register
+from deskterior.makeover.removal import Removal
 from deskterior.makeover.render import Render
 from deskterior.makeover.render_ourselves import RenderOurselves
 from deskterior.makeover.shop import Shop
@@ -42,6 +43,10 @@ MEND_S = 10.0
 KEEP = timedelta(days=7)
 """How long the engine's own records of ended jobs are kept, for whoever looks into a fault."""
 SWEEP = timedelta(hours=1)
+REMOVE_S = 60.0
+"""How often it is looked for what is to be removed."""
+BREATH_S = 0.5
+"""Between two rounds that find something: who orders goes first."""
 QUIET_S = 15.0
 """A drawing looks again after so long without a change."""
 
@@ -58,12 +63,15 @@ class Workshop:
         register: Register,
         watch: Watch,
         delivery: Delivery,
+        removal: Removal,
         expected: Expected,
         photo: TakePhoto,
     ) -> None:
         self._register = register
         self._watch = watch
         self._delivery = delivery
+        self._removal = removal
+        self._keep = min(KEEP, timedelta(days=settings.task_retention_days) or KEEP)
         journal = Journal(
             database,
             checkpoint=lambda: self.engine.checkpoint(),
@@ -86,18 +94,21 @@ class Workshop:
             Job("deliver", delivery.deliver, DELIVERIES),
         ]
         self.engine = Engine(database, jobs, executor_ttl_s=settings.executor_ttl_s)
-        self._mender: asyncio.Task[None] | None = None
+        self._chores: list[asyncio.Task[None]] = []
 
     async def launch(self) -> None:
         """Begin to run what is in the job store. Raises DatabaseError."""
         await self.engine.launch()
-        self._mender = asyncio.create_task(self._mend(), name="makeovers-mend")
+        self._chores = [
+            asyncio.create_task(self._mend(), name="makeovers-mend"),
+            asyncio.create_task(self._remove(), name="makeovers-remove"),
+        ]
 
     async def close(self, drain_s: float) -> None:
         """Stop; calls under way have `drain_s` seconds."""
-        if self._mender is not None:
-            self._mender.cancel()
-            await asyncio.gather(self._mender, return_exceptions=True)
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
         await self.engine.close(drain_s)
 
     async def _ended(self, run: Run) -> None:
@@ -119,7 +130,7 @@ class Workshop:
         while True:
             await asyncio.sleep(MEND_S)
             try:
-                if (now := datetime.now(UTC)) - swept > SWEEP and not await self.engine.forget_old(now - KEEP):
+                if (now := datetime.now(UTC)) - swept > SWEEP and not await self.engine.forget_old(now - self._keep):
                     swept = now
                 stale = {task.job_id: task for task in await self._register.unfinished()}
                 for job_id in await self.engine.finished(list(stale)) if stale else ():
@@ -130,6 +141,17 @@ class Workshop:
                 await self._delivery.find_lost()
             except Exception as error:  # noqa: BLE001 - stopping, no database, no DBOS just now: the next round will do
                 log.warning("makeovers.mend_failed", error=type(error).__name__)
+
+    async def _remove(self) -> None:
+        """Round after round: what clients have deleted, and what is older than it is kept."""
+        pause = REMOVE_S
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                pause = BREATH_S if await self._removal.round() else REMOVE_S
+            except Exception as error:  # noqa: BLE001 - as above
+                pause = REMOVE_S
+                log.warning("makeovers.removal_failed", error=type(error).__name__)
 
 
 def _render(

@@ -65,6 +65,7 @@ class Faults:
     shop: list[DeskteriorError | Exception | None] = field(default_factory=list)
     fetch: list[DeskteriorError | Exception | None] = field(default_factory=list)
     keep: list[DeskteriorError | Exception | None] = field(default_factory=list)
+    delete: list[DeskteriorError | Exception | None] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     score: float = 0.9
     problems: list[str] = field(default_factory=list)
@@ -179,6 +180,10 @@ class FaultyStorage(LocalStorage):
         await self.faults.come("keep")
         await super().put_at(key, data)
         self.ledger.write("keep answered")
+
+    async def delete(self, key: str) -> None:
+        await self.faults.come("delete")
+        await super().delete(key)
 
 
 async def until(true: Callable[[], Awaitable[object] | object], *, seconds: float = 20) -> None:

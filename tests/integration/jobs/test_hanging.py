@@ -1,4 +1,4 @@
-"""A Postgres that hangs (accepts, never answers): nothing is lost, nothing paid for twice, and nobody waits for long."""
+"""A Postgres that hangs (accepts, never answers): nothing is lost or paid for twice, and nobody waits for long."""
 
 from __future__ import annotations
 

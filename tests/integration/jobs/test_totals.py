@@ -24,6 +24,7 @@ from deskterior.errors import (
 from deskterior.jobs.database import Database
 from deskterior.makeover.journal import Journal, Run, Superseded
 from deskterior.makeover.register import Origin, Register
+from deskterior.makeover.removal import Removal
 from deskterior.makeover.spending import Allowance, SpendingCap
 from deskterior.makeover.tables import metadata, stages
 from deskterior.makeover.totals import read_totals, totals
@@ -49,6 +50,13 @@ def item(usd: float) -> CostItem:
     return CostItem(what="call", model="painter", units={}, usd=usd)
 
 
+async def no_jobs(_: list[str]) -> None: ...
+
+
+class NoPictures:
+    async def delete(self, key: str) -> None: ...
+
+
 def nobody_waits(task_id: str, *, ended: bool = False) -> None: ...
 
 
@@ -59,6 +67,7 @@ class Books:
         self.clock = Clock()
         self.register = Register(database, SpendingCap(cap), clock=self.clock)
         self.journal = Journal(database, checkpoint=lambda: None, changed=nobody_waits, clock=self.clock)
+        self.removal = Removal(database, NoPictures(), no_jobs, 0)
         self.random = random.Random(seed)
         self.tasks: list[str] = []
         self.runs: dict[str, Run] = {}
@@ -88,7 +97,7 @@ class Books:
     async def end(self, run: Run, stage: str, number: int, usd: float | None) -> None:
         cost = None if usd is None else item(usd)
         if self.random.random() < 0.5:
-            await self.journal.done(run, stage, number, "{}", cost)
+            await self.journal.done(run, stage, number, f'{{"key": "results/{run.task.id}.{number}.png"}}', cost)
         else:
             await self.journal.failed(run, stage, number, cost)
         self.open.discard((run.token, stage))
@@ -119,7 +128,7 @@ class Books:
             case "retry":
                 await self.register.retry(task_id, {"v1": RESERVED}, Origin())
             case "delete":
-                await self.register.delete(task_id)
+                await self.removal.delete(task_id)
             case _:
                 self.clock.now += self.random.choice([1, 3600, 30_000])
 
