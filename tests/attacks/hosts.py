@@ -122,6 +122,7 @@ HOSTS = [
     Host("floods-1xx", "interim answers for ever, as fast as can be", UNREACHABLE, for_ever(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 50)),
     Host("endless-body", "a body without length and without end", TOO_LARGE, for_ever(OK + b"\r\n", bytes(5000))),
     Host("endless-chunks", "chunks without end", TOO_LARGE, for_ever(CHUNKED, b"3e8\r\n" + bytes(1000) + b"\r\n")),
+    Host("tiny-chunks", "chunks of a byte without end, as fast as can be", UNREACHABLE, for_ever(CHUNKED, b"1\r\nx\r\n" * 1000)),
     Host("endless-headers", "headers without end", UNREACHABLE, for_ever(OK, b"X-More: of it\r\n" * 100)),
     Host("one-endless-header", "one header without end", UNREACHABLE, for_ever(OK + b"X: ", b"x" * 5000)),
     Host("endless-status", "a status line without end", UNREACHABLE, for_ever(b"HTTP/1.1 200 ", b"x" * 5000)),

@@ -47,8 +47,10 @@ async def test_a_body_without_length_ends_with_the_connection() -> None:
     assert (await fetched(saying(b"HTTP/1.1 200 OK\r\n\r\n", PHOTO)))[0] == PHOTO
 
 
-async def test_a_chunked_body_is_put_together() -> None:
-    chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (PHOTO[:7], PHOTO[7:]))
+@pytest.mark.parametrize("size", [1, 7, 5000])
+async def test_a_chunked_body_is_put_together(size: int) -> None:
+    parts = [PHOTO[at : at + size] for at in range(0, len(PHOTO), size)]
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
     data, _ = await fetched(saying(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", chunks, b"0\r\n\r\n"))
     assert data == PHOTO
 
