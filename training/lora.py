@@ -85,19 +85,24 @@ def run(options: argparse.Namespace) -> int:
 
         lora_run.train(request, console)
     except LoraError as error:
-        console.print(f"[red]error:[/] {escape(str(error))}")
+        console.print(f"[red]error:[/] {_shown(str(error))}")
         return 2
     except OSError as error:
         full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
         hint = "; the run's last checkpoint is whole: free some room and --resume" if full else ""
         console.print(
-            f"[red]error:[/] {escape(f'{error.strerror or error}: {error.filename or options.out or RUNS}{hint}')}"
+            f"[red]error:[/] {_shown(f'{error.strerror or error}: {error.filename or options.out or RUNS}{hint}')}"
         )
         return 2
     except KeyboardInterrupt:
         console.print("stopped; the same command with --resume goes on from the last checkpoint")
         return 130
     return 0
+
+
+def _shown(text: str) -> str:
+    """Fit for a terminal: names on a disk need not be UTF-8."""
+    return escape(text.encode("utf-8", "replace").decode())
 
 
 def _checked(options: argparse.Namespace) -> Request:

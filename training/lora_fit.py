@@ -108,12 +108,13 @@ class Fit:
                 self._make_room()
             else:
                 break
-        if not math.isfinite(loss):
+        self._scaler.unscale_(self._optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self._weights.values(), CLIP).item()
+        # In fp16 gradients may be infinite: the scaler leaves that step out, and scales less.
+        if not math.isfinite(loss) or not (math.isfinite(norm) or self._scaler.is_enabled()):
             raise LoraError(
                 f"the loss is no number any more at step {self.progress.step + 1}: lower --lr, or take --precision fp32"
             )
-        self._scaler.unscale_(self._optimizer)
-        torch.nn.utils.clip_grad_norm_(self._weights.values(), CLIP)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)

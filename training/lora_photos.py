@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ CAPTION_LETTERS = 1000
 MAX_RATIO = 4.0
 """Longer side to shorter: of a longer picture, too little would be left in the square."""
 MAX_BYTES = 100_000_000
+MOST_TOLD = 10
+"""Of the files that cannot be used; so many are mended at a time."""
 
 
 class LoraError(ValueError):
@@ -50,7 +53,8 @@ class Pictures:
     def digest(self) -> str:
         whole = hashlib.sha256()
         for picture in self.items:
-            whole.update(f"{picture.path.name}\0{picture.sha256}\0{picture.caption}\n".encode())
+            # As the disk has the name, which need not be UTF-8.
+            whole.update(os.fsencode(picture.path.name) + f"\0{picture.sha256}\0{picture.caption}\n".encode())
         return f"sha256:{whole.hexdigest()}"
 
 
@@ -58,19 +62,30 @@ def find(folder: Path, caption: str) -> Pictures:
     """Look at every picture's header and at the text beside it (`desk.txt` for `desk.jpg`); else it is `caption`.
 
     Raises:
-        LoraError: no folder, no pictures, or one that the service would refuse, or a text that is no caption.
+        LoraError: no folder, no pictures, or naming those that the service would refuse, and texts that are no caption.
     """
     if not folder.is_dir():
         raise LoraError(f"there is no folder {folder}")
     try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+        # Hidden ones are none of the user's: macOS leaves a `._name` beside each file it copies.
+        seen = (path for path in folder.iterdir() if not path.name.startswith("."))
+        paths = sorted(path for path in seen if path.suffix.lower() in SUFFIXES and path.is_file())
     except OSError as error:
         raise LoraError(f"{folder} cannot be read: {error.strerror}") from error
     if not paths:
         raise LoraError(
             f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))}); pictures in sub-folders do not count"
         )
-    return Pictures(tuple(_look(path, caption) for path in paths))
+    found, wrong = [], []
+    for path in paths:
+        try:
+            found.append(_look(path, caption))
+        except LoraError as error:
+            wrong.append(str(error))
+    if wrong:
+        more = f"; and {len(wrong) - MOST_TOLD} more" if len(wrong) > MOST_TOLD else ""
+        raise LoraError("; ".join(wrong[:MOST_TOLD]) + more)
+    return Pictures(tuple(found))
 
 
 def square(picture: Picture, side: int) -> NDArray[np.uint8]:

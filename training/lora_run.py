@@ -6,6 +6,7 @@ import errno
 import hashlib
 import io
 import json
+import os
 import platform
 import time
 from importlib.metadata import version
@@ -182,7 +183,7 @@ def _digest(folder: Path) -> str:
     for path in files(folder):
         where = path.relative_to(folder)
         if where.parts[0] != LORAS:
-            whole.update(f"{where.as_posix()}\0{_sha256(path)}\n".encode())
+            whole.update(os.fsencode(where) + f"\0{_sha256(path)}\n".encode())
     return f"sha256:{whole.hexdigest()}"
 
 

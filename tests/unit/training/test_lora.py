@@ -187,6 +187,19 @@ def test_where_memory_ends_less_is_computed_at_a_time_and_the_same_is_learnt(
         run(0)
 
 
+def test_weights_never_become_anything_but_numbers(bases: Path, photos: Path) -> None:
+    device = torch.device("cpu")
+    base = lora_base.load(bases / "sd15", rank=4, seed=0, dtype=torch.float32, device=device, min_snr=5)
+    examples = lora_fit.prepare(base, lora_photos.find(photos, "a desk"), 32, lambda: None)
+    fit = lora_fit.Fit(base, examples, batch=2, learning_rate=0.01, seed=0)
+    fit.step()
+    weight = next(iter(base.trained().values()))
+    weight.register_hook(lambda gradient: gradient * float("inf"))  # type: ignore[no-untyped-call]
+    with pytest.raises(lora_photos.LoraError, match="no number any more at step 2"):
+        fit.step()
+    assert all(bool(torch.isfinite(each).all()) for each in base.trained().values())
+
+
 def test_velocity_is_learnt_too(bases: Path, photos: Path, tmp_path: Path) -> None:
     base = tmp_path / "v"
     shutil.copytree(bases / "sd15", base)
@@ -277,6 +290,13 @@ def test_what_cannot_be_is_said_in_a_sentence(
     shown = capsys.readouterr().out
     assert said in shown.replace("\n", " ")
     assert "Traceback" not in shown
+
+
+def test_a_name_that_no_terminal_shows_is_told_all_the_same(
+    bases: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert learn(bases / "sd15", Path("/\udcc7"), tmp_path) == 2
+    assert "there is no folder /?" in capsys.readouterr().out
 
 
 def _no_unet(base: Path) -> None:

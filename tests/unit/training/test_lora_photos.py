@@ -1,5 +1,6 @@
 """The pictures that a LoRA learns from: which, with what words, and what is said of those that cannot be used."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,22 @@ def test_a_file_that_is_no_picture_for_this_is_named_before_anything_is_learnt(
     (folder / name).write_bytes(data)
     with pytest.raises(LoraError, match=said):
         find(folder, "")
+
+
+def test_all_that_cannot_be_used_is_named_at_once_and_what_macos_leaves_is_not(folder: Path) -> None:
+    (folder / "._a.jpg").write_bytes(b"\0\5\x16\7" + bytes(64))
+    assert len(find(folder, "").items) == 2
+    for number in range(12):
+        (folder / f"책상{number:02}.jpg").write_bytes(b"")
+    with pytest.raises(LoraError, match=r"책상00\.jpg: .*; 책상09\.jpg: [^;]*; and 2 more$"):
+        find(folder, "")
+
+
+def test_a_name_that_is_no_utf_8_is_a_name(folder: Path) -> None:
+    (folder / "a.jpg").rename(os.fsdecode(os.fsencode(folder) + b"/\xc7\xd1.jpg"))  # Korean, by an old ZIP
+    pictures = find(folder, "")
+    assert len(pictures.items) == 2
+    assert pictures.digest.startswith("sha256:")
 
 
 def test_a_picture_that_is_cut_short_is_named_when_it_is_decoded(tmp_path: Path) -> None:
