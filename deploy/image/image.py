@@ -153,5 +153,7 @@ def _commit_time() -> str:
 
 
 def _git(*arguments: str) -> str:
+    if not shutil.which("git"):  # an archive of the source, on a machine that only builds
+        return ""
     done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)  # noqa: S603,S607 - ours
     return done.stdout.strip() if done.returncode == 0 else ""

@@ -249,6 +249,13 @@ def test_the_unit_ends_as_the_container_does(google: Google, tmp_path: Path) -> 
     assert "started asia-northeast3-docker.pkg.dev/team/deskterior:1.2.3" in ran.said
 
 
+def test_the_image_that_is_to_run_is_not_cleared_away_before_it_does(google: Google, tmp_path: Path) -> None:
+    """Docker clears away every old image that no container has; a release may well be older than a week."""
+    said = [" ".join(call[:2]) for call in _run(google, tmp_path).docker]
+    (started,) = [index for index, call in enumerate(said) if call.startswith("run ")]
+    assert said.index("image prune") > started
+
+
 def test_the_unit_waits_for_the_container_to_drain() -> None:
     unit = (MACHINE / "deskterior.service").read_text()
     (docker,) = re.findall(r"docker stop -t (\d+)", unit)
@@ -258,7 +265,10 @@ def test_the_unit_waits_for_the_container_to_drain() -> None:
 
 def test_the_shell_scripts_have_no_known_faults() -> None:
     done = subprocess.run(
-        [Path(sys.executable).with_name("shellcheck"), *sorted(MACHINE.glob("*.sh"))],
+        [
+            *(Path(sys.executable).with_name("shellcheck"), *sorted(MACHINE.glob("*.sh"))),
+            *(DEPLOY / "image" / "standin.sh", DEPLOY.parent / ".ci" / "run"),
+        ],
         capture_output=True,
         text=True,
         timeout=60,

@@ -1,6 +1,7 @@
 #!/bin/bash
-# What the unit runs: fetches the image and the secrets, and runs the container until it ends. The secrets are only ever in /run, which is
-# memory, and in the environment of the service's own processes: not in metadata, not in Docker's files, not in a log.
+# What the unit runs: fetches the image and the secrets, and runs the container until it ends. The secrets are only ever
+# in /run, which is memory, and in the environment of the service's own processes: not in metadata, not in Docker's
+# files, not in a log.
 set -euo pipefail
 
 METADATA=${METADATA:-http://metadata.google.internal/computeMetadata/v1}
@@ -67,7 +68,6 @@ pull() {
       fail "the registry ${IMAGE%%/*} takes no token of this machine"
   fi
   docker pull -q "$IMAGE"
-  docker image prune -af --filter until=168h >/dev/null || true
 }
 
 main() {
@@ -102,6 +102,8 @@ main() {
   docker run --detach "${options[@]}" --entrypoint /bin/sh "$IMAGE" \
     -c 'set -a; . /run/secrets/deskterior; set +a; exec "$@"' sh "${command[@]}" >/dev/null
   echo "deskterior: started $IMAGE"
+  # Not before: an image that no container has is taken away, also the one that was just pulled.
+  docker image prune -af --filter until=168h >/dev/null || true
   local code
   code=$(docker wait deskterior)
   echo "deskterior: ended with code $code"
