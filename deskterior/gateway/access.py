@@ -6,7 +6,6 @@ gateway.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -83,6 +82,7 @@ def route_of(path: str) -> str:
     """The template of a path, for figures: `/tasks/{id}` for every task, `other` for whatever is not there."""
     if path in TABLE and "{" not in path:
         return path
+    # `fullmatch`: the `$` of a route's own pattern also lets a line's end through.
     return next((template for template, pattern in _PATTERNS.items() if pattern.fullmatch(path)), ELSEWHERE)
 
 
@@ -97,16 +97,10 @@ class Access:
     def __init__(self, open_groups: Collection[Group] = OPEN, *, keyed: bool = True) -> None:
         self.keyed = keyed
         self._open = frozenset(open_groups)
-        self._patterns: list[tuple[re.Pattern[str], dict[str, Rule]]] = [
-            (pattern, TABLE[path]) for path, pattern in _PATTERNS.items()
-        ]
 
     def rules(self, path: str) -> dict[str, Rule]:
         """What holds for a path, by method; empty for one that is not there. HEAD is as GET."""
-        if path in TABLE and "{" not in path:
-            return TABLE[path]
-        # `fullmatch`: the `$` of a route's own pattern also lets a line's end through.
-        return next((rules for pattern, rules in self._patterns if pattern.fullmatch(path)), {})
+        return TABLE.get(route_of(path), {})
 
     def free(self, rule: Rule) -> bool:
         """Whether no key is needed."""
