@@ -145,6 +145,16 @@ class DeskClassifier:
         await self.desk.aclose()
         await traces.stop()
 
+    async def __is_alive__(self) -> bool:
+        """What /livez tells: a GPU that has failed here works again in a new process, which whoever asks can start."""
+        try:
+            await self.desk.check()
+        except Overloaded:
+            return True
+        except DeskteriorError:
+            return False
+        return True
+
     async def __metrics__(self, counted: str) -> str:
         return counted + await asyncio.to_thread(gpu_text)
 

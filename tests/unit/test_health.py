@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 
@@ -11,6 +13,7 @@ import pynvml
 import pytest
 
 from deskterior.app import create_app
+from deskterior.config import ROOT
 from deskterior.errors import DeskteriorError, Overloaded, RunnerFailed
 from deskterior.front import Front
 from deskterior.jobs.database import DatabaseAway
@@ -164,3 +167,28 @@ async def test_a_drawing_model_that_does_not_answer_holds_nobody_up(monkeypatch:
     answer = await health(drawing=hang)
     assert answer.status_code == 200
     assert answer.json()["checks"]["drawing_model"] == "no answer yet"
+
+
+RUNNER = """
+import asyncio
+from types import SimpleNamespace
+from deskterior.errors import Overloaded, RunnerFailed
+from runners.desk_classifier import DeskClassifier
+
+async def alive(error):
+    async def check():
+        if error:
+            raise error
+        return "ok"
+    runner = object.__new__(DeskClassifier.inner)
+    runner.desk = SimpleNamespace(check=check)
+    return await runner.__is_alive__()
+
+print([asyncio.run(alive(error)) for error in (None, Overloaded(), RunnerFailed("CUDA error"))])
+"""
+
+
+def test_a_runner_whose_model_fails_is_to_be_started_anew() -> None:
+    """Kubernetes asks /livez, which BentoML answers by this."""
+    done = subprocess.run([sys.executable, "-c", RUNNER], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout == "[True, True, False]\n", done.stderr
