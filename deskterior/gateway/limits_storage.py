@@ -18,6 +18,8 @@ import sqlalchemy as sa
 import structlog
 from limits.aio.storage.base import SlidingWindowCounterSupport, Storage
 
+from deskterior.jobs.connections import Connections
+
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
@@ -166,6 +168,7 @@ class OnPostgres(SlidingWindows):
             connect_args={"connect_timeout": 2, "tcp_user_timeout": 2000},
         )
         sa.event.listen(self._engine, "connect", _give_up_early)
+        self._connections = Connections(self._engine)
         self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="rate-limits")
         self._made = False
         self._sweep_at = 0.0
@@ -185,6 +188,7 @@ class OnPostgres(SlidingWindows):
         return _as_the_strategy_reads(count, left, expiry)
 
     async def aclose(self) -> None:
+        self._connections.cut()  # nobody is counted any more, and a database that hangs would hold our end up
         await asyncio.to_thread(self._threads.shutdown)
         self._engine.dispose()
 
