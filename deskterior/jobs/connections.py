@@ -47,7 +47,7 @@ class Connections:
 
     def _refuse(self, *_: object) -> None:
         if self._cut:
-            raise CutOff
+            raise CutOff("this process has hung up on the database")
 
 
 def _shut(connection: psycopg.Connection[Any]) -> None:

@@ -164,9 +164,12 @@ class Database:
 
     def _answered(self, work: Callable[[], T]) -> T:
         try:
-            return work()
-        finally:
-            self._silent = False
+            done = work()
+        except DatabaseAway:
+            self._silent = True
+            raise
+        self._silent = False
+        return done
 
     async def execute(self, statement: sa.UpdateBase) -> int:
         """One statement that writes, as a transaction of its own; how many rows it changed."""
@@ -272,7 +275,7 @@ def _away() -> Iterator[None]:
     try:
         yield
     except CutOff as error:
-        raise DatabaseAway("this process has hung up") from error
+        raise DatabaseAway(str(error)) from error
     except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
         raise DatabaseAway(first_line(error)) from error
 
