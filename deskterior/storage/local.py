@@ -11,10 +11,11 @@ import errno
 import fcntl
 import os
 import secrets
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,7 +25,7 @@ from deskterior.config import SettingsError
 from deskterior.errors import Invalid, NotFound, PhotoTooLarge, PhotoTypeUnsupported, StorageFailed
 from deskterior.schemas import Upload
 from deskterior.storage.keys import HEAD, Kind, checked, content_type_of, new_key, sniff
-from deskterior.storage.links import Links
+from deskterior.storage.links import UPLOAD_TTL_S, Links
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +56,7 @@ class LocalStorage:
         self._folder = folder
         self._drafts = folder / ".drafts"
         self._ttl = link_ttl_s
+        self._cleared_on: date | None = None
         try:
             self._drafts.mkdir(parents=True, exist_ok=True)
             _sweep(self._drafts)
@@ -85,7 +87,13 @@ class LocalStorage:
         return self.links.download(checked(key), self._ttl if ttl is None else ttl)
 
     async def presign_upload(self, content_type: str, size: int) -> Upload:
-        """Where to PUT a photo of exactly this type and size, and the address that it will then have."""
+        """Where to PUT a photo of exactly this type and size, and the address that it will then have.
+
+        The first of a day makes room: uploads to which every link has expired are removed.
+        """
+        if (today := datetime.now(UTC).date()) != self._cleared_on:
+            self._cleared_on = today
+            await asyncio.to_thread(_clear_uploads, self._folder / "uploads", self._ttl)
         key = new_key("uploads", content_type)
         address, expires = self.links.upload(key, size)
         return Upload(
@@ -242,6 +250,16 @@ def _sweep(folder: Path) -> None:
                 continue
             path.unlink()
             log.info("storage.draft_swept")
+
+
+def _clear_uploads(folder: Path, ttl_s: float) -> None:
+    """Remove the days whose last link has expired. Nothing else leads to an upload: tasks have copies of their own."""
+    # `Links.download` gives up to a tenth more; what is over thirty years is for ever.
+    oldest = datetime.now(UTC) - timedelta(seconds=min(1.1 * ttl_s, 1e9) + UPLOAD_TTL_S)
+    for day in folder.glob("????/??/??"):
+        if "/".join(day.parts[-3:]) < f"{oldest:%Y/%m/%d}":
+            shutil.rmtree(day, ignore_errors=True)  # another process may be at it too
+            log.info("storage.uploads_cleared", day="/".join(day.parts[-3:]))
 
 
 def _check_type(key: str, head: bytes) -> None:

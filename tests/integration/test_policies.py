@@ -6,10 +6,12 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import boto3
 import botocore.session
 import httpx
 import pytest
@@ -18,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from deskterior.config import ROOT, Settings
 from deskterior.errors import NotFound
 from deskterior.storage import key_for
-from deskterior.storage.s3 import S3Storage
+from deskterior.storage.s3 import MAX_TTL_S, S3Storage
 from tests.buckets import BUCKET, make_bucket, s3_server, use_credentials
 
 FOLDER = ROOT / "deploy" / "aws"
@@ -187,3 +189,12 @@ def test_the_bucket_gives_nothing_and_refuses_plain_http_and_public_acls() -> No
     assert allowed("s3:PutObject", PICTURE)
     assert not allowed("s3:ListBucket", f"arn:aws:s3:::{BUCKET}", tls=False)
     assert set(json.loads(text_of("public-access-block.json")).values()) == {True}
+
+
+def test_uploads_expire_after_their_links_and_no_other_picture_does(endpoint: str) -> None:
+    with closing(boto3.client("s3", endpoint_url=endpoint)) as s3:
+        rules = json.loads(text_of("lifecycle.json"))
+        s3.put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration=rules)
+        (rule,) = s3.get_bucket_lifecycle_configuration(Bucket=BUCKET)["Rules"]
+    assert (rule["Status"], rule["Filter"]) == ("Enabled", {"Prefix": f"{PREFIX}uploads/"})
+    assert rule["Expiration"]["Days"] * 24 * 3600 > MAX_TTL_S

@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,24 @@ async def test_a_step_that_runs_again_overwrites_its_own_picture(store: LocalSto
     await store.put_at(key, PNG)
     assert await store.get(key) == PNG
     assert len(files(store)) == 1
+
+
+async def test_uploads_go_when_every_link_to_them_has_expired(tmp_path: Path) -> None:
+    days = 24 * 3600
+    store = LocalStorage(tmp_path, Links(b"s" * 32), link_ttl_s=10 * days)
+    kept = [
+        f"{kind}/{datetime.now(UTC) - age:%Y/%m/%d}/{'0' * 32}.png"
+        for kind, age in (("uploads", timedelta(0)), ("uploads", timedelta(days=10)), ("results", timedelta(days=99)))
+    ]
+    gone = [f"uploads/{datetime.now(UTC) - timedelta(days=age):%Y/%m/%d}/{'0' * 32}.png" for age in (13, 999)]
+    for key in (*kept, *gone):
+        await store.put_at(key, PNG)
+    await store.presign_upload("image/png", 5)
+    for key in kept:
+        assert await store.get(key) == PNG
+    for key in gone:
+        with pytest.raises(NotFound):
+            await store.get(key)
 
 
 async def test_what_is_deleted_is_gone_and_to_delete_it_again_is_no_error(store: LocalStorage) -> None:
