@@ -80,7 +80,7 @@ class Unauthenticated(ClientError):
 
 
 class Forbidden(ClientError):
-    status, slug, title = 403, "forbidden", "This key may not do that"
+    status, slug, title = 403, "forbidden", "This is not allowed"
 
 
 class NotFound(ClientError):
