@@ -66,6 +66,11 @@ resource "google_sql_database_instance" "main" {
       update_track = "stable"
     }
 
+    database_flags {
+      name  = "max_connections"
+      value = tostring(local.connections)
+    }
+
     # Who came and went, and who waited for whom. Not the statements: they hold what clients sent.
     dynamic "database_flags" {
       for_each = ["log_checkpoints", "log_connections", "log_disconnections", "log_lock_waits"]

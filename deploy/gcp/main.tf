@@ -19,6 +19,10 @@ locals {
   drain_s         = local.held_for_s + 30
   container_uid   = 1034 # BentoML's images run as this user
 
+  # Each API process, which runs jobs too, may hold 23 connections to Postgres (docs/scaling.md), and in a roll-out there are
+  # more machines. Google's own number for a small database is used up by four or five of them.
+  connections = max(100, (var.instances + var.surge) * tonumber(local.settings.WORKERS) * 23 + 20)
+
   # Where Google's load balancers and health checks come from.
   balancer_ranges = ["130.211.0.0/22", "35.191.0.0/16"]
 

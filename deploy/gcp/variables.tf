@@ -122,7 +122,7 @@ variable "cpu_image" {
 }
 
 variable "database_tier" {
-  description = "Cloud SQL's machine type. Each API process holds up to 20 connections: a db-f1-micro allows 25."
+  description = "Cloud SQL's machine type. Each API process may hold 23 connections, and each of them takes some MB of its memory."
   type        = string
   default     = "db-custom-1-3840"
 

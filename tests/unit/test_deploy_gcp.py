@@ -75,7 +75,16 @@ def _compute(folder: Path, **given: Any) -> Outcome:
     shutil.copy(GCP / "variables.tf", folder)
     texts = [(GCP / name).read_text() for name in ("main.tf", "secrets.tf")]
     local = [block for text in texts for block in re.findall(r"^locals \{$.*?^\}$", text, re.MULTILINE | re.DOTALL)]
-    wanted = ("settings", "secret_settings", "gpu", "sqlite", "machine_type", "cold_start_s", "answer_within_s")
+    wanted = (
+        "settings",
+        "secret_settings",
+        "gpu",
+        "sqlite",
+        "machine_type",
+        "cold_start_s",
+        "answer_within_s",
+        "connections",
+    )
     outputs = "".join(
         f'output "{name}" {{ value = local.{name} }}\n'
         for name in (*wanted, "drain_s", "held_for_s", "balancer_ranges")
@@ -201,6 +210,16 @@ def test_the_database_is_private_encrypted_backed_up_and_not_deleted_by_mistake(
     backups = settings["backup_configuration"][0]
     assert str(backups["enabled"]).lower() == str(backups["point_in_time_recovery_enabled"]).lower() == "true"
     assert "var.deletion_protection" in instance["deletion_protection"]
+
+
+@pytest.mark.parametrize(("given", "processes"), [({}, 3), ({"instances": 3, "surge": 1}, 12), ({"machine": "cpu"}, 2)])
+def test_the_database_takes_as_many_connections_as_all_processes_may_hold(
+    given: dict[str, Any], processes: int, tmp_path: Path
+) -> None:
+    allowed = _compute(tmp_path / "plan", **({"database": "postgres"} | given)).outputs["connections"]
+    assert allowed >= max(100, processes * 23 + 3)  # three are Postgres' own
+    flags = _block("resource", "google_sql_database_instance")["settings"][0]["database_flags"]
+    assert "local.connections" in str([flag for flag in flags if _bare(flag["name"]) == "max_connections"])
 
 
 def test_machines_may_do_nothing_but_read_their_secrets_and_images_and_write_logs_and_metrics() -> None:
