@@ -118,7 +118,11 @@ class BoundedConnection(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        if self.parser.get_http_version() == "1.1" and [name for name, _ in self.headers].count(b"host") != 1:
+        version, hosts = self.parser.get_http_version(), [name for name, _ in self.headers].count(b"host")
+        if version not in {"1.0", "1.1"}:  # the parser also takes 0.9, and a head that merely says 2.0
+            self._refused = NotHttp("What is spoken here is HTTP/1.1")
+            raise self._refused
+        if hosts > 1 or (version == "1.1" and not hosts):
             self._refused = NotHttp("A request of HTTP/1.1 has one Host header (RFC 9112, 3.2)")
             raise self._refused
         if not self._declines:

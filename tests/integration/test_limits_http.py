@@ -119,6 +119,10 @@ GET = b"GET / HTTP/1.1\r\nhost: x\r\n"
         (b"GET / HTTP/1.1\r\nhost : x\r\n\r\n", 400, "not-http"),
         (b"GET / HTTP/1.1\r\n\r\n", 400, "not-http"),
         (b"GET / HTTP/1.1\r\nhost: x\r\nhost: x\r\n\r\n", 400, "not-http"),
+        (b"GET / HTTP/1.0\r\nhost: x\r\nhost: x\r\n\r\n", 400, "not-http"),
+        (b"GET /\r\n\r\n", 400, "not-http"),
+        (b"GET / HTTP/0.9\r\n\r\n", 400, "not-http"),
+        (b"GET / HTTP/2.0\r\nhost: x\r\n\r\n", 400, "not-http"),
         (b"GET / HTTP/1.1\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n", 400, "not-http"),
     ],
 )
