@@ -40,26 +40,18 @@ def register_image_adapter(name: str, build: ImageAdapter) -> None:
     _adapters[name] = build
 
 
-register_image_adapter(
-    "gpt_image",
-    lambda client, model, settings: GptImage(
+def _by_openai(kind: Callable[..., ImageModel]) -> ImageAdapter:
+    return lambda client, model, settings: kind(
         client,
         model,
         size=settings.image_size,
         quality=settings.image_quality,
         timeout_s=settings.image_timeout_s,
-    ),
-)
-register_image_adapter(
-    "dalle3",
-    lambda client, model, settings: Dalle3(
-        client,
-        model,
-        size=settings.image_size,
-        quality=settings.image_quality,
-        timeout_s=settings.image_timeout_s,
-    ),
-)
+    )
+
+
+register_image_adapter("gpt_image", _by_openai(GptImage))
+register_image_adapter("dalle3", _by_openai(Dalle3))
 
 
 @dataclass(frozen=True)
