@@ -55,10 +55,14 @@ class VersionInfo(BaseModel):
 
 
 class DrawingModelInfo(BaseModel):
-    """What draws, and what else is installed beside it. `device` is torch's, with the precision: `cuda (bfloat16)`."""
+    """What draws, and what else is installed beside it. `device` is torch's, with the precision: `cuda (bfloat16)`.
+
+    `problem` says why there is no version at all, where something lies there all the same.
+    """
 
     device: str = ""
     versions: list[VersionInfo] = []
+    problem: str = ""
 
 
 class DrawingClient(Protocol):

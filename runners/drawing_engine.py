@@ -39,7 +39,7 @@ from runners.diffusion.versions import ModelFolder
 from runners.drawing import DrawingModelInfo, DrawnPicture, DrawRequest, OnStep
 from runners.drawing_inventory import Inventory
 from runners.drawing_queue import DrawQueue, Job
-from runners.drawing_state import MISSING, UNUSABLE_IN_A_WORD, unusable
+from runners.drawing_state import UNUSABLE_IN_A_WORD, missing, unusable
 
 log = structlog.get_logger(__name__)
 
@@ -257,9 +257,7 @@ class LocalDrawing:
     async def _missing(self) -> CustomModelMissing:
         if problem := self._switching.problem:
             return unusable(problem)
-        if stray := await asyncio.to_thread(self._folder.stray):
-            return CustomModelMissing(f"{MISSING}. {stray}")
-        return CustomModelMissing(MISSING)
+        return missing(await asyncio.to_thread(self._folder.stray))
 
 
 def _kind(model: DrawingModel) -> Callable[[Job], Hashable]:

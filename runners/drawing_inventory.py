@@ -72,7 +72,9 @@ class Inventory:
             if model is None and not one.active and not one.problem:
                 one.problem = problem
             told.append(one)
-        return DrawingModelInfo(device=model.device if model else "", versions=told)
+        return DrawingModelInfo(
+            device=model.device if model else "", versions=told, problem="" if told else self._folder.stray()
+        )
 
     def _loaded_digest(self, model: DrawingModel, now: str) -> str:
         """Of the files that a model was made of, which may have been read only while they were still there."""

@@ -24,9 +24,14 @@ class NoAnswerYet(RunnerFailed):
 def check_usable(info: DrawingModelInfo) -> None:
     """Raises CustomModelMissing when there is no version that draws, nor one that may be about to: it is loading."""
     if not info.versions:
-        raise CustomModelMissing(MISSING)
+        raise missing(info.problem)
     if not any(one.active or not one.problem for one in info.versions):
         raise unusable("; ".join(dict.fromkeys(one.problem for one in info.versions)))
+
+
+def missing(problem: str = "") -> CustomModelMissing:
+    """What a caller is told where nothing is installed, and what lies there in its place."""
+    return CustomModelMissing(f"{MISSING}. {problem:.{LONGEST_PROBLEM}}" if problem else MISSING)
 
 
 def unusable(problem: str) -> CustomModelMissing:

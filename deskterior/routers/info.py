@@ -84,7 +84,7 @@ async def _drawing(client: DrawingClient) -> DrawingModel:
         )
         for one in found.versions[:MANY]
     ]
-    return DrawingModel(device=one_line(found.device, LINE), versions=versions)
+    return DrawingModel(device=one_line(found.device, LINE), versions=versions, problem=one_line(found.problem, LONG))
 
 
 def _host(address: str) -> str:

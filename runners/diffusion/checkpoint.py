@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runners.diffusion.versions import INDEX, LORAS, VersionUnusable, files
+from runners.diffusion.versions import INDEX, LORAS, VersionUnusable, files, reading
+from runners.diffusion.versions import where as within
 
 PICKLES = {".bin", ".ckpt", ".pt", ".pth", ".pkl", ".pickle", ".joblib", ".npy", ".npz"}
 CODE = {".py", ".pyc", ".so", ".pyd", ".dll"}
@@ -52,6 +53,11 @@ def vet(folder: Path) -> Checkpoint:
     Raises:
         VersionUnusable: naming the file, what is wrong with it and what would mend it.
     """
+    with reading(folder):
+        return _vetted(folder)
+
+
+def _vetted(folder: Path) -> Checkpoint:
     index = _index(folder)
     class_name = index.get("_class_name")
     if not isinstance(class_name, str) or not _IDENTIFIER.fullmatch(class_name):
@@ -80,7 +86,7 @@ def tensors(folder: Path, path: Path) -> list[int]:
     Raises:
         VersionUnusable: cut short, or no safetensors at all.
     """
-    where = _where(folder, path)
+    where = within(folder, path)
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -157,7 +163,7 @@ def _pipeline_modules() -> set[str]:
 
 def _forbid(folder: Path) -> None:
     for path in files(folder):
-        where = _where(folder, path)
+        where = within(folder, path)
         if path.is_dir():
             raise VersionUnusable(f"{where} is a link to a folder, which may lead anywhere: copy it, or link its files")
         if path.exists() and not path.is_file():
@@ -229,13 +235,8 @@ def variant(path: Path) -> str | None:
     return match[1] if match else None
 
 
-def _where(folder: Path, path: Path) -> str:
-    """The path within the folder, fit to be told: names on a disk need not be UTF-8."""
-    return path.relative_to(folder).as_posix().encode("utf-8", "replace").decode()
-
-
 def _text(folder: Path, path: Path) -> str:
-    where = _where(folder, path)
+    where = within(folder, path)
     try:
         if path.stat().st_size > JSON_BYTES:
             raise VersionUnusable(f"{where} is too large to be what it should be")
@@ -253,5 +254,5 @@ def _json(folder: Path, path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise VersionUnusable(f"{_where(folder, path)} is not a JSON object: copy it again")
+        raise VersionUnusable(f"{within(folder, path)} is not a JSON object: copy it again")
     return value

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deskterior.schemas import Concept
 from runners.diffusion.checkpoint import Checkpoint, tensors
-from runners.diffusion.versions import LORAS, VersionUnusable
+from runners.diffusion.versions import LORAS, VersionUnusable, reading
 
 FILES = ("deskterior.toml", "model.toml")
 FILE_BYTES = 256 * 1024
@@ -94,6 +94,11 @@ def read(folder: Path, checkpoint: Checkpoint, name: str) -> Recipes:
     Raises:
         VersionUnusable: the file is wrong, or names a LoRA that is not there; says what and where.
     """
+    with reading(folder):
+        return _read(folder, checkpoint, name)
+
+
+def _read(folder: Path, checkpoint: Checkpoint, name: str) -> Recipes:
     file, where = _file(folder)
     few = file.few_steps if file.few_steps is not None else _few_steps(checkpoint, name)
     kind = _kind(checkpoint, few=few)

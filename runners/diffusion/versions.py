@@ -15,6 +15,7 @@ import tempfile
 import threading
 import unicodedata
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +59,7 @@ class ModelFolder:
 
     @property
     def is_one_version(self) -> bool:
-        return (self.path / INDEX).is_file()
+        return _has_index(self.path)
 
     def versions(self) -> list[Version]:
         """By name. Sub-folders that are no checkpoint are versions too, with a problem that `checkpoint.vet` names."""
@@ -90,7 +91,7 @@ class ModelFolder:
         named = self._named()
         if named:
             return self.version(named)
-        whole = [version for version in versions if (version.path / INDEX).is_file()] or versions
+        whole = [version for version in versions if _has_index(version.path)] or versions
         if len(whole) > 1:
             raise VersionUnusable(
                 f"Several versions are installed and none is active: {_names(whole)}. "
@@ -158,13 +159,15 @@ class ModelFolder:
         """What lies there as if it were a version and is none, and why; `""` if nothing does."""
         try:
             entries = sorted(self.path.iterdir())
-        except OSError:
+        except FileNotFoundError:
             return ""
+        except OSError as error:
+            return f"The folder itself cannot be read: {error.strerror}"
         for entry in entries:
             if entry.suffix in _SINGLE_FILES:
                 return f"{entry.name:.80} is a checkpoint in a single file: save it with diffusers' save_pretrained"
             named = entry.name.startswith(".") or _NAME.fullmatch(_composed(entry.name))
-            if not named and (entry / INDEX).is_file():
+            if not named and _has_index(entry):
                 return f"The folder {entry.name!r:.80} is no version by its name: letters, digits, . - _ and 64 at most"
         return ""
 
@@ -175,6 +178,22 @@ class ModelFolder:
         except VersionUnusable as error:
             named = error.detail
         return named, tuple(each for version in self.versions() for each in fingerprint(version.path))
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """What goes wrong in a version's folder, a missing right perhaps, is `VersionUnusable` by the file's name."""
+    try:
+        yield
+    except OSError as error:
+        path = Path(error.filename or folder)
+        name = where(folder, path) if path.is_relative_to(folder) else INDEX
+        raise VersionUnusable(f"{name} cannot be read: {error.strerror}") from None
+
+
+def where(folder: Path, path: Path) -> str:
+    """The path within the folder, fit to be told: names on a disk need not be UTF-8."""
+    return path.relative_to(folder).as_posix().encode("utf-8", "replace").decode()
 
 
 def files(folder: Path) -> Iterator[Path]:
@@ -239,6 +258,13 @@ class Digests:
                     return ""
                 whole.update(block)
         return whole.hexdigest()
+
+
+def _has_index(folder: Path) -> bool:
+    try:
+        return (folder / INDEX).is_file()
+    except OSError:
+        return False
 
 
 def _names(versions: list[Version]) -> str:

@@ -18,6 +18,7 @@ from deskterior.schemas import Concept
 from runners.diffusion.engine import DrawingModel
 from runners.drawing import DrawnPicture, DrawRequest
 from runners.drawing_engine import LocalDrawing
+from runners.drawing_state import check_usable
 from tests import tiny_diffusion
 from tests.drawing import (
     FAMILIES,
@@ -484,6 +485,8 @@ async def test_without_a_model_the_runner_is_up_and_says_what_to_put_where(
     (models / "realistic.ckpt").write_bytes(b"x")
     with pytest.raises(CustomModelMissing, match="single file"):
         await drawing.draw(request())
+    with pytest.raises(CustomModelMissing, match=r"model_index\.json.*single file"):  # before anything is spent
+        check_usable(await drawing.info())
     checkpoints.install(models)
     await until_drawn_by(drawing, "1")
 

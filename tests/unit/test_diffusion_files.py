@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import struct
+import tempfile
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -328,6 +330,43 @@ def test_what_may_not_be_loaded_is_refused_by_its_name(
         checkpoint.vet(folder)
     assert str(tmp_path) not in refused.value.detail
     assert VersionInfo(version="one", problem=refused.value.detail).model_dump_json()
+
+
+@pytest.fixture
+def without_rights() -> Iterator[Path]:
+    """A folder for one who has no rights but those that its files give to all."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+        os.seteuid(os.getuid())
+
+
+def lose_rights(path: Path) -> None:
+    path.chmod(0)
+    if os.geteuid() == 0:  # who may read everything
+        os.seteuid(65534)
+
+
+@pytest.mark.parametrize("name", ["", "unet", "loras", "model_index.json", "unet/config.json", "deskterior.toml"])
+def test_what_may_not_be_read_is_refused_by_its_name(without_rights: Path, name: str) -> None:
+    folder = write(without_rights / "models" / "one")
+    (folder / "loras").mkdir()
+    (folder / "deskterior.toml").touch()
+    lose_rights(folder / name)
+    models = ModelFolder(folder.parent)
+    assert models.active() == Version("one", folder)
+    models.fingerprint()
+    with pytest.raises(VersionUnusable, match=rf"^{re.escape(name)}.*cannot be read: Permission denied$"):
+        recipe.read(folder, checkpoint.vet(folder), "one")
+
+
+def test_a_folder_of_versions_that_may_not_be_read_is_said(without_rights: Path) -> None:
+    models = ModelFolder(write(without_rights / "models" / "one").parent)
+    lose_rights(models.path)
+    assert models.versions() == []
+    assert models.stray() == "The folder itself cannot be read: Permission denied"
+    with pytest.raises(VersionUnusable, match="cannot be read: Permission denied"):
+        models.active()
 
 
 def test_what_macos_leaves_beside_each_file_is_no_file_of_the_checkpoint(tmp_path: Path) -> None:
