@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import sqlalchemy as sa
 
-from deskterior.config import SettingsError
 from deskterior.errors import Overloaded
-from deskterior.jobs.connections import Connections, CutOff
+from deskterior.jobs.connections import POOL, Connections, CutOff, DatabaseError, of_jobs, patient, sqlite
+
+__all__ = ["POOL", "Database", "DatabaseAway", "DatabaseError", "clock_of", "first_line"]
 
 T = TypeVar("T")
 
@@ -27,29 +27,12 @@ SCHEMA_VERSION = 2
 """Raised with every change of our own tables; a newer one in the database than here is a downgrade."""
 SCHEMA_LOCK = 77_001
 """Advisory lock on Postgres: one process makes the tables, the others wait."""
-BUSY_MS = 30_000
 ANSWER_WITHIN_S = 8.0
 """A database that hangs is as good as none: who waits for it is told so."""
 ANSWER_AGAIN_WITHIN_S = 2.0
 """The same while nobody has had an answer since: a crowd that waits would only fill the service."""
 CLOSE_WITHIN_S = 3.0
 """For what is still under way when the database is closed."""
-_GONE = {
-    "connect_timeout": "5",
-    "tcp_user_timeout": "20000",
-    "keepalives_idle": "20",
-    "keepalives_interval": "5",
-    "keepalives_count": "3",
-}
-"""For libpq: a machine that is gone says no goodbye, and by itself TCP waits for it for a quarter of an hour."""
-POOL = 8
-"""Connections to Postgres: so many for us, and as many for DBOS, in each process."""
-IDLE_MS = 60_000
-"""A session of DBOS that is idle within a transaction for so long (its process was frozen, say) loses its locks."""
-
-
-class DatabaseError(SettingsError):
-    """The job store cannot be used; the text says why and how to mend it."""
 
 
 class DatabaseAway(Overloaded):
@@ -79,12 +62,12 @@ class Database:
             ) from None
         self.postgres = self.url.get_backend_name() == "postgresql"
         if self.postgres:
-            self.url = self.url.set(drivername="postgresql+psycopg", query={**_GONE, **self.url.query})
+            self.url = patient(self.url)
             self.engine = sa.create_engine(self.url, pool_size=POOL, max_overflow=4, pool_pre_ping=True)
-            self.engine_of_jobs = _of_jobs(self.url)
+            self.engine_of_jobs = of_jobs(self.url)
             self._connections = [Connections(self.engine), Connections(self.engine_of_jobs)]
         else:
-            self.engine = self.engine_of_jobs = _sqlite(self.url)
+            self.engine = self.engine_of_jobs = sqlite(self.url)
             self._connections = []
         self._silent = False  # somebody has given up, and nobody has had an answer since
         self._file = self._identity()
@@ -131,8 +114,7 @@ class Database:
             DatabaseAway
         """
         if patiently:
-            writing = self._writers.submit(self._answered, lambda: self.write_now(work, durable=durable))
-            return await asyncio.shield(asyncio.wrap_future(writing))
+            return await asyncio.shield(self._begin(self._writers, lambda: self.write_now(work, durable=durable)))
         given_up = threading.Event()
         return await self._soon(
             self._writers, lambda: self.write_now(work, durable=durable, given_up=given_up), given_up
@@ -151,7 +133,7 @@ class Database:
     async def _soon(self, threads: Executor, work: Callable[[], T], given_up: threading.Event | None = None) -> T:
         """What comes of it within a few seconds. Raises DatabaseAway."""
         within_s = ANSWER_AGAIN_WITHIN_S if self._silent else ANSWER_WITHIN_S
-        working = asyncio.wrap_future(threads.submit(self._answered, work))
+        working = self._begin(threads, work)
         try:
             async with asyncio.timeout(within_s):
                 return await asyncio.shield(working)
@@ -161,6 +143,11 @@ class Database:
             working.cancel()
             self._silent = True
             raise DatabaseAway(f"no answer within {within_s:g} s") from None
+
+    def _begin(self, threads: Executor, work: Callable[[], T]) -> asyncio.Future[T]:
+        working = asyncio.wrap_future(threads.submit(self._answered, work))
+        working.add_done_callback(_take_note)
+        return working
 
     def _answered(self, work: Callable[[], T]) -> T:
         try:
@@ -280,6 +267,12 @@ def _away() -> Iterator[None]:
         raise DatabaseAway(first_line(error)) from error
 
 
+def _take_note(future: asyncio.Future[T]) -> None:
+    """Of an error that nobody waits for any more."""
+    if not future.cancelled():
+        future.exception()
+
+
 def _check(given_up: threading.Event | None) -> None:
     """Raises DatabaseAway, to nobody: it undoes what was to be written."""
     if given_up is not None and given_up.is_set():
@@ -290,57 +283,3 @@ def first_line(error: sa.exc.SQLAlchemyError) -> str:
     """What the driver says, without the statement and its values."""
     said = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error).strip().splitlines()
     return said[0] if said else type(error).__name__
-
-
-def _of_jobs(url: sa.URL) -> sa.Engine:
-    """What DBOS would make for itself, but that its connections can be cut off."""
-    engine = sa.create_engine(
-        url,
-        pool_size=POOL,
-        max_overflow=0,
-        pool_pre_ping=True,
-        connect_args={"application_name": "dbos_transact"},
-    )
-
-    @sa.event.listens_for(engine, "connect")
-    def _configure(connection: Any, _: object) -> None:
-        connection.execute(f"set idle_in_transaction_session_timeout = {IDLE_MS}")
-        connection.commit()  # or the pool undoes it
-
-    return engine
-
-
-def _sqlite(url: sa.URL) -> sa.Engine:
-    if not url.database or url.database == ":memory:":
-        raise DatabaseError("DATABASE_URL: jobs need a SQLite file that outlives the process, sqlite:///path")
-    try:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DatabaseError(f"DATABASE_URL: the folder of {url.database} cannot be made ({error.strerror})") from None
-    engine = sa.create_engine(url, pool_size=POOL + 16, max_overflow=16)
-
-    @sa.event.listens_for(engine, "connect")
-    def _configure(connection: Any, _: object) -> None:
-        connection.isolation_level = "IMMEDIATE"
-        connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute("PRAGMA foreign_keys=ON")
-
-    _use_wal(engine)
-    return engine
-
-
-def _use_wal(engine: sa.Engine) -> None:
-    """Write-ahead logging is a property of the file. Changing it does not wait for a lock as other statements do."""
-    deadline = time.monotonic() + BUSY_MS / 1000
-    while True:
-        try:
-            with engine.connect() as connection:
-                if connection.exec_driver_sql("PRAGMA journal_mode=WAL").scalar() == "wal":
-                    return
-                raise DatabaseError("DATABASE_URL: SQLite needs a local disk that allows write-ahead logging")
-        except sa.exc.DBAPIError as error:
-            if time.monotonic() > deadline or "locked" not in str(error.orig):
-                engine.dispose()
-                raise DatabaseError(f"DATABASE_URL: the SQLite file cannot be used ({error.orig})") from None
-            time.sleep(0.05)

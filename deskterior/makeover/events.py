@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Literal
 
-from deskterior.makeover.register import Whole
 from deskterior.makeover.tables import StageRow
 from deskterior.makeover.view import STAGES, progress_of, under_way
+from deskterior.makeover.whole import Whole
 from deskterior.schemas import Wire
 
 

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import sqlalchemy as sa
@@ -22,6 +22,7 @@ import structlog
 
 from deskterior.errors import DeskteriorError
 from deskterior.jobs.database import Database, DatabaseAway
+from deskterior.makeover.run import Run, Superseded
 from deskterior.makeover.tables import StageRow, TaskRow, callbacks, progress, stages, tasks
 from deskterior.makeover.totals import booked
 from deskterior.makeover.tracing import kept_trace
@@ -31,13 +32,15 @@ from deskterior.telemetry.calls import count_cost
 
 log = structlog.get_logger(__name__)
 
+__all__ = ["MAX_CLAIMS", "Changed", "Journal", "Run", "Superseded"]
+
 T = TypeVar("T")
 
 PAID_LOCK = 77_003
 MAX_CLAIMS = 10
 """Processes that may die of one attempt at a task before it is given up."""
-KEEP_TRYING_S = 60.0
-"""How long the end of a stage, paid for perhaps, is tried to be written while the database is away."""
+KEEP_TRYING_S = 3600.0
+"""How long the end of a stage, paid for perhaps, is tried to be written while the database is away. A stop ends it."""
 MINUTE_S = 60.0
 
 # Built once: these run a dozen times in every makeover, and building one takes longer than running it.
@@ -65,32 +68,6 @@ class Changed(Protocol):
     """Tells those who wait for a task that it has changed."""
 
     def __call__(self, task_id: str, *, ended: bool = False) -> None: ...
-
-
-class Superseded(Exception):
-    """This run may go no further: its task was cancelled, or another run has it now."""
-
-
-@dataclass
-class Run:
-    """One execution of a task's job. `done` has the JSON result of each finished stage, by its name."""
-
-    task: TaskRow
-    token: str
-    done: dict[str, str]
-    calls: dict[str, list[StageRow]] = field(default_factory=dict)
-    stepped: bool = False
-    """Whether a drawing of this run has told of its steps."""
-    begun: dict[tuple[str, int], float] = field(default_factory=dict)
-    """When each stage of this run began, by name and number."""
-    traceparent: str = ""
-    """Of the request that the task comes from."""
-
-    def paid_in_vain(self, stage: str) -> int:
-        """Calls in this attempt that may have been billed and came to nothing. The first that was interrupted, by no
-        fault of its own, does not count."""
-        calls = [call for call in self.calls.get(stage, []) if call.attempt == self.task.attempts and call.cost]
-        return len(calls) - any(call.state == "interrupted" for call in calls)
 
 
 class Journal:

@@ -12,24 +12,15 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from deskterior.errors import IdempotencyConflict, Invalid, NotFound, TaskFinished, TaskNotFinished
+from deskterior.errors import IdempotencyConflict, Invalid, TaskFinished
 from deskterior.jobs.database import Database
 from deskterior.makeover.cursors import cursor_after, read_cursor
 from deskterior.makeover.spending import UNLIMITED, Allowance, SpendingCap
-from deskterior.makeover.tables import (
-    UNFINISHED,
-    CallbackRow,
-    ProgressRow,
-    StageRow,
-    TaskRow,
-    callbacks,
-    progress,
-    stages,
-    tasks,
-)
+from deskterior.makeover.tables import UNFINISHED, TaskRow, callbacks, stages, tasks
 from deskterior.makeover.totals import booked
 from deskterior.makeover.tracing import keep_trace
 from deskterior.makeover.waiting import NO_LIMIT, WaitingLimit
+from deskterior.makeover.whole import Whole, at_rest, task_of, wholes_of
 from deskterior.schemas import GenerateRequest, TaskState
 from deskterior.telemetry import metrics, traces
 
@@ -49,16 +40,6 @@ class Origin:
     request_id: str | None = None
     link_base: str = ""
     allowance: Allowance = UNLIMITED
-
-
-@dataclass(frozen=True)
-class Whole:
-    """A task with all that belongs to it, stages in the order in which they began."""
-
-    task: TaskRow
-    stages: list[StageRow]
-    callback: CallbackRow | None
-    progress: ProgressRow | None = None
 
 
 class Register:
@@ -124,7 +105,7 @@ class Register:
                 if found := connection.execute(same).one_or_none():
                     if found.request_hash != row.request_hash:
                         raise IdempotencyConflict
-                    return _wholes(connection, [TaskRow.of(found)])[0]
+                    return wholes_of(connection, [TaskRow.of(found)])[0]
             self._admit(connection, now, reserved, origin)
             with booked(connection, task_id):
                 connection.execute(tasks.insert().values(**asdict(row)))
@@ -135,11 +116,13 @@ class Register:
 
     async def row(self, task_id: str, owner: str | None = None) -> TaskRow:
         """Raises NotFound, also for a task of another owner."""
-        return await self._database.read(lambda connection: _task(connection, task_id, owner))
+        return await self._database.read(lambda connection: task_of(connection, task_id, owner))
 
     async def whole(self, task_id: str, owner: str | None = None) -> Whole:
         """Raises as `row`."""
-        return await self._database.read(lambda connection: _wholes(connection, [_task(connection, task_id, owner)])[0])
+        return await self._database.read(
+            lambda connection: wholes_of(connection, [task_of(connection, task_id, owner)])[0]
+        )
 
     async def page(
         self, *, status: TaskState | None, limit: int, cursor: str | None, owner: str | None
@@ -164,7 +147,7 @@ class Register:
         def page(connection: sa.Connection) -> tuple[list[Whole], str | None]:
             rows = [TaskRow.of(row) for row in connection.execute(query)]
             more = cursor_after(rows[limit - 1]) if len(rows) > limit else None
-            return _wholes(connection, rows[:limit]), more
+            return wholes_of(connection, rows[:limit]), more
 
         return await self._database.read(page)
 
@@ -177,7 +160,7 @@ class Register:
         """
 
         def cancel(connection: sa.Connection) -> None:
-            task = _task(connection, task_id, owner, change=True)
+            task = task_of(connection, task_id, owner, change=True)
             if task.status == "cancelled":
                 return
             if task.finished:
@@ -262,52 +245,8 @@ def storable(text: str) -> None:
         raise Invalid(errors=[{"field": "image_url", "message": "holds a character that no address has"}])
 
 
-def _task(connection: sa.Connection, task_id: str, owner: str | None, *, change: bool = False) -> TaskRow:
-    query = sa.select(tasks).where(tasks.c.id == task_id)
-    if change:
-        query = query.with_for_update()
-    # Ids in another shape are not looked up: a database may refuse them in its own words.
-    found = connection.execute(query).one_or_none() if len(task_id) == 32 and task_id.isalnum() else None
-    if found is None or (owner is not None and found.owner != owner):
-        raise NotFound("There is no task of this id")
-    return TaskRow.of(found)
-
-
-def at_rest(connection: sa.Connection, task_id: str, owner: str | None) -> TaskRow:
-    """The task, locked, if it has finished and no call of it is under way: a cancelled one's may still be.
-
-    Raises:
-        NotFound, TaskNotFinished
-    """
-    task = _task(connection, task_id, owner, change=True)
-    if not task.finished:
-        raise TaskNotFinished(f"The task is {task.status}; wait for it, or cancel it first")
-    under_way = sa.select(stages.c.stage).where(stages.c.task_id == task_id, stages.c.state == "running").limit(1)
-    if stage := connection.execute(under_way).scalar():
-        raise TaskNotFinished(f"The task was cancelled during {stage}, which has not come back yet; try again shortly")
-    return task
-
-
 def _update(connection: sa.Connection, task: TaskRow, **values: object) -> None:
     connection.execute(tasks.update().where(tasks.c.id == task.id).values(version=task.version + 1, **values))
-
-
-def _wholes(connection: sa.Connection, rows: list[TaskRow]) -> list[Whole]:
-    ids = [row.id for row in rows]
-    by_task: dict[str, list[StageRow]] = {task_id: [] for task_id in ids}
-    order = (stages.c.started_at, stages.c.number)
-    for row in connection.execute(sa.select(stages).where(stages.c.task_id.in_(ids)).order_by(*order)):
-        by_task[row.task_id].append(StageRow.of(row))
-    told = {
-        row.task_id: CallbackRow.of(row)
-        for row in connection.execute(sa.select(callbacks).where(callbacks.c.task_id.in_(ids)))
-    }
-    drawn = [row.id for row in rows if row.kind == "v2" and row.status == "running"]
-    steps = {
-        row.task_id: ProgressRow.of_row(row)
-        for row in (connection.execute(sa.select(progress).where(progress.c.task_id.in_(drawn))) if drawn else ())
-    }
-    return [Whole(row, by_task[row.id], told.get(row.id), steps.get(row.id)) for row in rows]
 
 
 def _new_job(task_id: str) -> str:

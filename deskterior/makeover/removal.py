@@ -21,7 +21,6 @@ from deskterior.errors import NotFound, Overloaded, StorageFailed, TaskNotFinish
 from deskterior.jobs.database import Database, clock_of
 from deskterior.makeover.photo import Kept
 from deskterior.makeover.pictures import PICTURE_TYPES, Picture
-from deskterior.makeover.register import at_rest
 from deskterior.makeover.spending import keep_spender
 from deskterior.makeover.tables import (
     UNFINISHED,
@@ -36,6 +35,7 @@ from deskterior.makeover.tables import (
 )
 from deskterior.makeover.totals import HELD, day_of, totals
 from deskterior.makeover.tracing import forget_trace
+from deskterior.makeover.whole import at_rest
 from deskterior.storage import key_for
 
 log = structlog.get_logger(__name__)

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Literal, cast, get_args
 
 from deskterior.makeover.publish import Published
-from deskterior.makeover.register import Whole
 from deskterior.makeover.tables import CallbackRow, ProgressRow, StageRow
+from deskterior.makeover.whole import Whole
 from deskterior.schemas import (
     CallbackState,
     Concept,

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -48,7 +49,8 @@ class Stopped:
 
     def _signal(self, number: signal.Signals) -> None:
         for process in (self._postmaster, *self._postmaster.children(recursive=True)):
-            os.kill(process.pid, number)
+            with suppress(ProcessLookupError):  # a session that has just ended
+                os.kill(process.pid, number)
 
 
 @pytest.fixture
