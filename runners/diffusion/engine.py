@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import gc
 import inspect
-import math
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -244,7 +243,7 @@ class DrawingModel:
         tried: set[str] = set()
         recipes = self.recipes
         try:
-            self.recipes = _hurried(recipes, side)
+            self.recipes = recipes.hurried(side)
             for concept in Concept:
                 adapter = self.adapters.get(concept, "")
                 if adapter not in tried:
@@ -279,15 +278,6 @@ def free_memory() -> None:
     """Give back what a model that is gone, or was never there for want of torch, has left behind."""
     if (torch := sys.modules.get("torch")) is not None:
         _forget(torch)
-
-
-def _hurried(recipes: recipe.Recipes, side: int) -> recipe.Recipes:
-    """The recipes for as few steps as every scheduler (PNDM wants four) and the strength leave one of."""
-    few = {
-        concept: replace(how, steps=min(how.steps, max(4, math.ceil(1 / how.strength) + 1)))
-        for concept, how in recipes.by_concept.items()
-    }
-    return replace(recipes, side=side, by_concept=few)
 
 
 def _end_if(abandoned: bool) -> None:
