@@ -84,7 +84,7 @@ class Recipes:
         return self._side(self.side * math.sqrt(ratio)), self._side(self.side / math.sqrt(ratio))
 
     def hurried(self, side: int) -> Recipes:
-        """For a picture of `side` in as few steps as the strength and every scheduler (PNDM wants four) leave one of."""
+        """For a picture of `side`, in as few steps as leave one to every scheduler (PNDM wants four) and strength."""
         few = {
             concept: replace(how, steps=min(how.steps, max(4, math.ceil(1 / how.strength) + 1)))
             for concept, how in self.by_concept.items()
