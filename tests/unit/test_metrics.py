@@ -158,7 +158,16 @@ class TestProcesses:
             found = scraped(told.stdout)
             assert found['deskterior_verdicts_total{"verdict": "desk"}'] == sum(range(number + 1))
             assert found['deskterior_score_count{"model": "m"}'] == number
-        assert {path.name for path in tmp_path.iterdir()} == {folder.LOCK, "counter_0.db", "histogram_0.db"}
+        names = {path.name for path in tmp_path.glob("*.db")}
+        assert {"counter_0.db", "histogram_0.db"} < names
+        assert len({name.rpartition("_")[2] for name in names}) == 2  # the dead, and the one that told last
+
+    def test_a_process_has_room_for_its_figures_before_the_disk_is_full(self, tmp_path: Path) -> None:
+        """They are written through memory, where a full disk is SIGBUS."""
+        assert run(COUNTS, "1", **{folder.SETTING: str(tmp_path)}).returncode == -9
+        files = {path.name.rpartition("_")[0]: path.stat() for path in tmp_path.glob("*.db")}
+        assert {kind: about.st_size for kind, about in files.items()} == folder.ROOM
+        assert all(about.st_blocks * 512 >= about.st_size for about in files.values())
 
     @pytest.mark.parametrize(("program", "how"), [(LOOKS, fcntl.LOCK_EX), (MOVES, fcntl.LOCK_SH)])
     def test_figures_are_not_moved_while_somebody_adds_them_up(self, program: str, how: int, tmp_path: Path) -> None:
