@@ -8,7 +8,6 @@ import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 import psutil
 import psycopg
@@ -24,18 +23,19 @@ from tests.integration.jobs.house import open_house
 from tests.integration.jobs.stand_ins import DESK, until
 
 REQUEST = GenerateRequest(image_url=DESK)
-
-
-class Server(Protocol):
-    def hang(self) -> None: ...
-
-    def go_on(self) -> None: ...
+IMPATIENT = {
+    "deskterior.jobs.database.ANSWER_WITHIN_S": 0.3,
+    "deskterior.jobs.database.ANSWER_AGAIN_WITHIN_S": 0.1,
+    "deskterior.jobs.engine.START_WITHIN_S": 0.3,
+    "deskterior.makeover.makeovers.HANG_UP_S": 0.2,
+}
 
 
 class Stopped:
-    """All processes of a Postgres, stopped and continued."""
+    """All processes of a Postgres, stopped and continued. Nobody is patient with it meanwhile."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._patience = monkeypatch
         with psycopg.connect(url) as connection:
             postmaster = psutil.Process(connection.info.backend_pid).parent()
         assert postmaster is not None
@@ -43,9 +43,12 @@ class Stopped:
 
     def hang(self) -> None:
         self._signal(signal.SIGSTOP)
+        for name, seconds in IMPATIENT.items():
+            self._patience.setattr(name, seconds)
 
     def go_on(self) -> None:
         self._signal(signal.SIGCONT)
+        self._patience.undo()
 
     def _signal(self, number: signal.Signals) -> None:
         for process in (self._postmaster, *self._postmaster.children(recursive=True)):
@@ -54,21 +57,18 @@ class Stopped:
 
 
 @pytest.fixture
-def server(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """The server of `postgres_url`, and less patience with it."""
-    monkeypatch.setattr("deskterior.jobs.database.ANSWER_WITHIN_S", 0.3)
-    monkeypatch.setattr("deskterior.jobs.database.ANSWER_AGAIN_WITHIN_S", 0.1)
-    monkeypatch.setattr("deskterior.jobs.engine.START_WITHIN_S", 0.3)
-    monkeypatch.setattr("deskterior.makeover.makeovers.HANG_UP_S", 0.2)
+def server(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stopped]:
+    """The server of `postgres_url`."""
     monkeypatch.setattr("deskterior.makeover.workshop.MEND_S", 0.05)
     monkeypatch.setattr("deskterior.makeover.register.STUCK_S", 0.0)
-    found = Stopped(postgres_url)
-    yield found
-    found.go_on()
+    with pytest.MonkeyPatch.context() as patience:
+        found = Stopped(postgres_url, patience)
+        yield found
+        found.go_on()
 
 
 async def test_who_orders_is_told_and_what_was_given_up_is_not_done_afterwards(
-    server: Server, postgres_url: str, tmp_path: Path
+    server: Stopped, postgres_url: str, tmp_path: Path
 ) -> None:
     async with open_house(tmp_path, url=postgres_url) as house:
         task = await house.made()
@@ -95,7 +95,7 @@ async def test_who_orders_is_told_and_what_was_given_up_is_not_done_afterwards(
 
 
 async def test_what_is_paid_for_meanwhile_is_written_down_when_it_goes_on(
-    server: Server, postgres_url: str, tmp_path: Path
+    server: Stopped, postgres_url: str, tmp_path: Path
 ) -> None:
     async with open_house(tmp_path, url=postgres_url) as house:
         drawn = asyncio.Event()
@@ -117,7 +117,7 @@ async def test_what_is_paid_for_meanwhile_is_written_down_when_it_goes_on(
 
 @pytest.mark.parametrize("runs_jobs", [True, False])
 async def test_a_stop_comes_to_an_end_and_the_next_start_loses_nothing(
-    server: Server, postgres_url: str, tmp_path: Path, *, runs_jobs: bool
+    server: Stopped, postgres_url: str, tmp_path: Path, *, runs_jobs: bool
 ) -> None:
     async with asyncio.timeout(40), open_house(tmp_path, url=postgres_url, drain_s=0, runs_jobs=runs_jobs) as house:
         house.faults.before["render"] = asyncio.Event().wait  # type: ignore[assignment]
@@ -137,7 +137,7 @@ async def test_a_stop_comes_to_an_end_and_the_next_start_loses_nothing(
         check_totals(house.database)
 
 
-async def test_what_was_cut_off_is_away_and_stays_so(server: Server, postgres_url: str) -> None:
+async def test_what_was_cut_off_is_away_and_stays_so(server: Stopped, postgres_url: str) -> None:
     database = Database(postgres_url)
     server.hang()
     looking = asyncio.create_task(database.write(lambda c: c.execute(sa.select(tasks)).all(), patiently=True))
