@@ -101,7 +101,7 @@ class Settings(AccessSettings, LimitSettings, DoorSettings, DrawingSettings, Job
     vision_timeout_s: float = Field(default=60.0, gt=0)
     image_timeout_s: float = Field(default=180.0, gt=0)
     image_attempts: int = Field(default=1, ge=1, le=5)
-    """Paid image calls one task may make; above 1 a timed-out call may be paid twice."""
+    """Paid image calls one task may make, all held back for it; above 1 a timed-out call may be paid twice."""
     naver_client_id: str = ""
     naver_client_secret: SecretStr = SecretStr("")
     naver_base_url: str = ""
