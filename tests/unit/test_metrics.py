@@ -176,7 +176,9 @@ class TestProcesses:
         assert run(COUNTS, "7", **shared).returncode == -9
         handle = os.open(tmp_path / folder.LOCK, os.O_RDWR | os.O_CREAT)
         fcntl.flock(handle, how)
-        other = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=os.environ | shared, stdout=-1)
+        other = subprocess.Popen(
+            [sys.executable, "-c", program], cwd=ROOT, env=os.environ | shared, stdout=subprocess.PIPE
+        )
         while not re.search(rf"-> FLOCK .* {other.pid} ", Path("/proc/locks").read_text()):
             assert other.poll() is None, "it did not wait"
             time.sleep(0.01)
