@@ -1,4 +1,4 @@
-"""The server's side of a connection, with an end to what never becomes a request.
+"""The server's side of a connection, with an end to what never becomes a request, and to answers that nobody reads.
 
 uvicorn's own reads headers of any size for as long as they drip, keeps connections that say nothing, answers what is no
 HTTP in a shape of its own, takes trailers for headers, and loses the body of a request that offers another protocol:
@@ -36,6 +36,8 @@ class BoundedConnection(HttpToolsProtocol):
 
     head_max_bytes: ClassVar[int] = 32 * 1024
     head_within_s: ClassVar[float] = 10.0
+    read_within_s: ClassVar[float] = 60.0
+    """In which a client takes what waits for it, some 256 KB: one that never does would hold its place for ever."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -44,6 +46,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._head_read = 0  # bytes of the head that the parser has made sense of
         self._refused: ClientError | None = None
         self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
@@ -51,7 +54,21 @@ class BoundedConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch()
+        self._taken()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread = self.loop.call_later(self.read_within_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._taken()
+
+    def _taken(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def data_received(self, data: bytes) -> None:
         if self._refused:

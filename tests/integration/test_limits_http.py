@@ -25,13 +25,18 @@ class Patient(BoundedConnection):
     head_within_s = 600.0
 
 
+class Unread(Patient):
+    read_within_s = 0.3
+
+
 class App:
-    """Answers at once, or reads the body first and tells of it, or waits until it is told to go on."""
+    """Answers at once, or without end, or reads the body first and tells of it, or waits until it is told to go on."""
 
     def __init__(self) -> None:
         self.read: list[tuple[bytes, list[bytes]]] = []
         self.go_on = asyncio.Event()
         self.entered = asyncio.Event()
+        self.left = asyncio.Event()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/read":
@@ -43,8 +48,20 @@ class App:
         if scope["path"] == "/wait":
             self.entered.set()
             await self.go_on.wait()
+        if scope["path"] == "/endless":
+            await self.endless(receive, send)
+            return
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
+
+    async def endless(self, receive: Any, send: Any) -> None:
+        await receive()
+        gone = asyncio.create_task(receive())
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while not gone.done():
+            await send({"type": "http.response.body", "body": bytes(65536), "more_body": True})
+            await asyncio.sleep(0)
+        self.left.set()
 
 
 class Client:
@@ -194,6 +211,28 @@ async def test_time_counts_for_heads_alone() -> None:
             await asyncio.sleep(Impatient.head_within_s / 2)
             await client.send(byte)
         assert await client.answer() == (200, "ok")
+
+
+async def test_an_answer_that_nobody_reads_ends() -> None:
+    async with connected(Unread) as client, asyncio.timeout(30):
+        await client.send(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n")
+        await client.app.left.wait()  # and nothing is read meanwhile
+
+
+async def test_whoever_reads_on_has_as_much_time_again() -> None:
+    class Watched(Patient):
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            timers.put_nowait(self._unread)
+
+    timers: asyncio.Queue[asyncio.TimerHandle | None] = asyncio.Queue()
+    async with connected(Watched) as client, asyncio.timeout(60):
+        await client.send(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n")
+        timer = await timers.get()
+        assert timer is not None
+        assert not timer.cancelled()
+        await client.reader.readexactly(20_000_000)  # more than lies in all buffers on the way
+        assert timer.cancelled()
 
 
 async def test_a_connection_is_kept_between_requests() -> None:
