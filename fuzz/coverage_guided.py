@@ -16,7 +16,7 @@ import atheris
 
 ROOT = Path(__file__).parents[1]
 CORPUS = Path(__file__).parent / "corpus"
-INPUT_S = 20
+INPUT_S = 8
 """One input may take no longer."""
 
 Mutate = Callable[[bytes, int, int], bytes]
