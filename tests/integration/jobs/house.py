@@ -22,9 +22,15 @@ T = TypeVar("T")
 
 
 class FlightyDatabase(Database):
-    """A job store that is away for the next `away` writes."""
+    """A job store that is away for the next `away` writes, and for all who read while it is `unread`."""
 
     away = 0
+    unread = False
+
+    async def read(self, work: Callable[[sa.Connection], T]) -> T:
+        if self.unread:
+            raise DatabaseAway
+        return await super().read(work)
 
     async def write(self, work: Callable[[sa.Connection], T], *, durable: bool = False, patiently: bool = False) -> T:
         if self.away:

@@ -113,6 +113,19 @@ async def test_asked_to_respond_async_it_does(site: Site) -> None:
     assert Task.model_validate(ended).result is not None
 
 
+async def test_an_order_that_was_taken_is_told_as_taken_though_the_job_store_goes_away(site: Site) -> None:
+    site.house.database.unread = True
+    try:
+        answer = await site.client.post("/v1/generate", json=BODY)
+        assert (await site.client.get(f"/tasks/{answer.json()['id']}")).status_code == 503
+    finally:
+        site.house.database.unread = False
+
+    assert answer.status_code == 202
+    assert answer.headers["location"] == f"/tasks/{answer.json()['id']}"
+    assert (await site.ended(answer.json()["id"]))["status"] == "succeeded"
+
+
 async def test_when_the_wait_runs_out_the_task_goes_on(site: Site) -> None:
     held = asyncio.Event()
     site.house.faults.before["render"] = held.wait  # type: ignore[assignment]

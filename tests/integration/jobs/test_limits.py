@@ -59,6 +59,13 @@ class TestSpendingCap:
             owners, _ = await taken(house, Origin("a"), Origin("b"))
             assert len(owners) == 2
 
+    async def test_every_picture_that_a_task_may_ask_for_is_held_back(self, tmp_path: Path) -> None:
+        three = Expected.of(Settings(image_attempts=3))
+        assert three.usd["v1"] == pytest.approx(three.describe.usd + 3 * three.render.usd)
+        async with open_house(tmp_path, spend_cap_usd_per_day=three.usd["v1"] * 1.9, image_attempts=3) as house:
+            owners, _ = await taken(house, Origin("a"))
+            assert len(owners) == 1
+
     async def test_a_key_has_a_cap_of_its_own(self, tmp_path: Path, database_url: str) -> None:
         poor = Origin("poor", allowance=Allowance(usd_per_day=EXPECTED * 2.5))
         async with open_house(tmp_path, url=database_url, spend_cap_usd_per_day=EXPECTED * 5.5) as house:

@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import cast
 
 import pytest
 from dbos import DBOS
 
 from deskterior.jobs.database import Database
-from deskterior.jobs.executors import Executors, table
+from deskterior.jobs.executors import Dead, Executors, table
+from deskterior.jobs.takeover import Takeover
 from deskterior.schemas import Task
 from tests.integration.jobs.house import open_house
 from tests.integration.jobs.process import Orders, finish, start
@@ -26,6 +28,31 @@ def until(true: Callable[[], bool], *, seconds: float = 30) -> None:
     while not true():
         assert time.monotonic() < deadline, "it never came about"
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+def test_after_a_job_store_that_hung_silence_tells_nothing_of_others(*, hangs: bool) -> None:
+    ttl_s = 0.06
+    trusted: list[bool] = []
+
+    class Register:
+        """Of executors, as far as `Takeover` needs it."""
+
+        id = "me"
+
+        def beat(self) -> bool:
+            time.sleep(ttl_s * 2 if hangs else 0)
+            return True
+
+        def claim_dead(self, *, trust_heartbeats: bool) -> list[Dead]:
+            trusted.append(trust_heartbeats)
+            return []
+
+    takeover = Takeover(cast(Executors, Register()), ttl_s, resume=lambda _: 0, on_fenced=lambda: None)
+    takeover.start()
+    until(lambda: len(trusted) >= 4 if hangs else any(trusted))
+    takeover.close()
+    assert any(trusted) != hangs
 
 
 def kill(process: BaseProcess) -> None:
