@@ -11,7 +11,7 @@ from deskterior.callback_messages import desk_found
 from deskterior.config import Settings
 from deskterior.errors import CustomModelMissing, NotFound, Overloaded
 from deskterior.jobs import executors
-from deskterior.jobs.database import Database
+from deskterior.jobs.database import Database, DatabaseAway
 from deskterior.jobs.queueing import Jobs, Queueing
 from deskterior.makeover.delivery import Delivery, Terms
 from deskterior.makeover.events import ProgressEvent, StageEvent, progress_event, stage_events
@@ -34,6 +34,8 @@ DRAIN_S = 20.0
 """How long a stop waits for stages that are under way."""
 HANG_UP_S = 3.0
 """How long it then waits for the job store."""
+AWAY_S = 1.0
+"""A stream looks again for a job store that is away after so long."""
 QUIET_S = 15.0
 """A stream of events looks again after so long without a change."""
 
@@ -204,13 +206,16 @@ class Makeovers:
 
     async def events(self, task_id: str, owner: str | None = None) -> AsyncIterator[StageEvent | ProgressEvent | Task]:
         """Every stage of the task as it begins and ends, those of the past first, and the steps of a drawing under
-        way, the newest alone if they come fast; at last the finished task."""
+        way, the newest alone if they come fast; at last the finished task. Silent while the job store is away."""
         told: set[tuple[str, int, str]] = set()
         while True:
             try:
                 whole = await self._register.whole(task_id, owner)
             except NotFound:
                 return  # deleted while we looked on
+            except DatabaseAway:
+                await asyncio.sleep(AWAY_S)  # whoever listens hears the rest when it is back
+                continue
             happened: list[tuple[tuple[str, int, str], StageEvent | ProgressEvent]] = [*stage_events(whole.stages)]
             if at := progress_event(whole):
                 happened.append(at)

@@ -26,9 +26,12 @@ class FlightyDatabase(Database):
 
     away = 0
     unread = False
+    refused = 0
+    """Reads meanwhile."""
 
     async def read(self, work: Callable[[sa.Connection], T]) -> T:
         if self.unread:
+            self.refused += 1
             raise DatabaseAway
         return await super().read(work)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
+from collections.abc import AsyncIterator
+from typing import TypeVar
 
 import pytest
 
@@ -23,6 +25,8 @@ from deskterior.makeover.register import Origin
 from deskterior.schemas import Concept, GenerateRequest, Task
 from tests.integration.jobs.house import House
 from tests.integration.jobs.stand_ins import DESK, until
+
+T = TypeVar("T")
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -236,6 +240,22 @@ class TestLooking:
             assert isinstance(last, Task)
             assert last.status == "succeeded"
 
+    async def test_events_outlast_a_job_store_that_is_away(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("deskterior.makeover.makeovers.AWAY_S", 0.01)
+        held = asyncio.Event()
+        house.faults.before["render"] = held.wait  # type: ignore[assignment]
+        task = await house.makeovers.start(GenerateRequest(image_url=DESK))
+        stream = house.makeovers.events(task.id)
+        await anext(stream)
+        await until(lambda: house.count("render"))
+        house.database.unread = True
+        rest = asyncio.create_task(_all(stream))
+        await until(lambda: house.database.refused >= 2)
+        house.database.unread = False
+        held.set()
+
+        assert isinstance((await rest)[-1], Task)
+
     async def test_events_of_a_failure_name_the_stage(self, house: House) -> None:
         house.faults.describe = [ProviderRefused("The vision model refused this photo")]
         task = await house.made()
@@ -278,3 +298,7 @@ class TestAClassifierThatIsAway:
         assert task.error is not None
         assert task.error.type == "/problems/overloaded"
         assert house.count("describe") == 0
+
+
+async def _all(stream: AsyncIterator[T]) -> list[T]:
+    return [item async for item in stream]
