@@ -15,6 +15,7 @@ import httpx
 from pydantic import ValidationError
 
 from deskterior.errors import CustomModelMissing, DeskteriorError, Overloaded, PhotoUnreadable, RunnerFailed
+from deskterior.retry_after import retry_after_s
 from deskterior.telemetry import traces
 from deskterior.telemetry.calls import outside_call
 from runners import drawing_wire as wire
@@ -208,9 +209,8 @@ async def _refusal(answer: httpx.Response) -> DeskteriorError:
     except (ValueError, RecursionError):
         refused = wire.Refused()
     refused.status = answer.status_code
-    after = answer.headers.get("retry-after", "")
-    if after.isascii() and after.isdigit():
-        refused.retry_after = float(after[:9])
+    if (after := retry_after_s(answer.headers.get("retry-after"))) is not None:
+        refused.retry_after = after
     return _error(refused, f"the runner answered {answer.status_code}: {body[:300]!r}")
 
 

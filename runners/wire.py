@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from deskterior.errors import DeskteriorError, Invalid, Overloaded, RunnerFailed
+from deskterior.retry_after import retry_after_s
 from deskterior.telemetry import traces
 from deskterior.telemetry.calls import outside_call
 from runners.desk_engine import ModelInfo
@@ -38,6 +39,8 @@ KEEP_ALIVE_S = 4.0
 """Shorter than the 5 s after which BentoML's server hangs up, so that a connection is seldom stale when it is taken."""
 CONNECT_TIMEOUT_S = 5.0
 READY_WITHIN_S = 60.0
+LONGEST_WAIT_S = 60.0
+"""A `Retry-After` beyond it is not believed."""
 LATELY_S = 3.0
 """A model that answered so long ago is alive: no health check needs to run it."""
 
@@ -215,9 +218,9 @@ def _problem(response: httpx.Response) -> DeskteriorError:
     """A runner's refusal as ours. Its text stays in the log."""
     told = f"the runner answered {response.status_code}: {response.text[:300]}"
     if response.status_code in {429, 503}:
-        after = response.headers.get("Retry-After", "")
-        seconds = min(60, int(after)) if after.isascii() and after.isdigit() else 1
-        return Overloaded("The desk classifier is busy. Try again later.", retry_after=seconds, internal=told)
+        after = retry_after_s(response.headers.get("Retry-After"), LONGEST_WAIT_S)
+        wait = 1 if after is None else after
+        return Overloaded("The desk classifier is busy. Try again later.", retry_after=wait, internal=told)
     return RunnerFailed(internal=told)
 
 
