@@ -61,8 +61,12 @@ def _make_room(path: Path, room: int) -> None:
     in the middle of a request. Raises OSError where there is no room. On Linux; elsewhere it does nothing."""
     if sys.platform != "linux":
         return
-    with path.open("ab") as file:
-        os.posix_fallocate(file.fileno(), 0, room)
+    # Not to append: on a file system that cannot do it (NFS 3, say), glibc writes zeros, and refuses to append them.
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        os.posix_fallocate(handle, 0, room)
+    finally:
+        os.close(handle)
 
 
 def settle() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -168,6 +169,21 @@ class TestProcesses:
         files = {path.name.rpartition("_")[0]: path.stat() for path in tmp_path.glob("*.db")}
         assert {kind: about.st_size for kind, about in files.items()} == folder.ROOM
         assert all(about.st_blocks * 512 >= about.st_size for about in files.values())
+
+    def test_there_is_room_too_on_a_file_system_that_cannot_reserve_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def written(handle: int, offset: int, length: int) -> None:
+            """As glibc does it there."""
+            if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_APPEND:
+                raise OSError(errno.EBADF, "Bad file descriptor")
+            os.pwrite(handle, bytes(length), offset)
+
+        monkeypatch.setattr(os, "posix_fallocate", written)
+        monkeypatch.setenv(folder.SETTING, str(tmp_path))
+        monkeypatch.setenv(folder.MULTIPROCESS, str(tmp_path))
+        folder.use()
+        assert sorted(path.stat().st_size for path in tmp_path.glob("*.db")) == sorted(folder.ROOM.values())
 
     @pytest.mark.parametrize(("program", "how"), [(LOOKS, fcntl.LOCK_EX), (MOVES, fcntl.LOCK_SH)])
     def test_figures_are_not_moved_while_somebody_adds_them_up(self, program: str, how: int, tmp_path: Path) -> None:
