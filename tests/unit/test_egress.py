@@ -129,7 +129,7 @@ def test_a_host_in_the_list_is_allowed_at_every_port(written: str, url: str) -> 
             "127.0.0.2",
             "evil.test",
         ),
-        *("127.0.0.1.evil.test", "evil.127.0.0.1", "127.0.0.1%00.evil.test", "127。0。0。1"),
+        *("127.0.0.1..", "127.0.0.1.evil.test", "evil.127.0.0.1", "127.0.0.1%00.evil.test", "127。0。0。1"),
     ],
 )
 def test_no_other_spelling_of_an_allowed_host_is_allowed(host: str, development: bool) -> None:
@@ -173,3 +173,9 @@ def test_a_private_address_needs_development_and_the_very_host() -> None:
 def test_a_setting_that_is_no_host_stops_the_start(entry: str) -> None:
     with pytest.raises(SettingsError, match="PHOTO_ALLOWED_HOSTS"):
         PhotoHosts([entry], development=True)
+
+
+@pytest.mark.parametrize("host", ["photos.test..", "photos..test", ".photos.test", "254.0.0..", "."])
+def test_a_name_with_an_empty_part_is_none(host: str) -> None:
+    with pytest.raises(PhotoUrlForbidden, match="no valid host"):
+        ANY.check(f"http://{host}/desk.jpg")
