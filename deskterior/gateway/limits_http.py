@@ -8,7 +8,11 @@ the JDK's HttpClient offers HTTP/2 with every one. Requests are `front`'s busine
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
+import sys
+import termios
+from contextlib import suppress
 from typing import Any, ClassVar, Literal
 
 import httptools
@@ -27,6 +31,8 @@ READ_AT_ONCE = 256 * 1024
 HEADER_OVERHEAD = 4
 """Bytes of `: ` and the end of the line."""
 MAX_HEADERS = 100
+READ_AT_LEAST = 64 * 1024
+"""Bytes in `read_within_s`: 1 KB a second, a tenth of what the slowest mobile networks do."""
 LINGER_S = 2.0
 """How long what a refused client still sends is read and thrown away."""
 
@@ -37,7 +43,7 @@ class BoundedConnection(HttpToolsProtocol):
     head_max_bytes: ClassVar[int] = 32 * 1024
     head_within_s: ClassVar[float] = 10.0
     read_within_s: ClassVar[float] = 60.0
-    """In which a client takes what waits for it, some 256 KB: one that never does would hold its place for ever."""
+    """In which a client takes `READ_AT_LEAST` of what waits for it: who never reads would hold a place for ever."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -47,6 +53,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._refused: ClientError | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
+        self._waiting = 0  # bytes, when that timer began
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
@@ -59,11 +66,30 @@ class BoundedConnection(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._unread = self.loop.call_later(self.read_within_s, self.transport.abort)
+        self._await_reader()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._taken()
+
+    def _await_reader(self) -> None:
+        self._waiting = self._unsent()
+        self._unread = self.loop.call_later(self.read_within_s, self._judge_reader)
+
+    def _judge_reader(self) -> None:
+        """A slow one may need minutes until there is room again, of which alone a transport tells: an answer may be
+        written as a whole, and the kernel takes more only when a third of its megabytes has gone."""
+        if self._waiting - self._unsent() < READ_AT_LEAST:
+            self.transport.abort()
+        else:
+            self._await_reader()
+
+    def _unsent(self) -> int:
+        """Bytes that the client has not taken, here and in the kernel."""
+        in_kernel = bytes(4)
+        with suppress(OSError):  # a kind of socket that cannot tell
+            in_kernel = fcntl.ioctl(self.transport.get_extra_info("socket"), termios.TIOCOUTQ, in_kernel)
+        return self.transport.get_write_buffer_size() + int.from_bytes(in_kernel, sys.byteorder)
 
     def _taken(self) -> None:
         if self._unread is not None:

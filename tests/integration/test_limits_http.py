@@ -29,8 +29,11 @@ class Unread(Patient):
     read_within_s = 0.3
 
 
+WHOLE = 30_000_000
+
+
 class App:
-    """Answers at once, or without end, or reads the body first and tells of it, or waits until it is told to go on."""
+    """Answers at once, at length or without end, or reads the body first and tells of it, or waits until told to go on."""
 
     def __init__(self) -> None:
         self.read: list[tuple[bytes, list[bytes]]] = []
@@ -51,8 +54,10 @@ class App:
         if scope["path"] == "/endless":
             await self.endless(receive, send)
             return
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-        await send({"type": "http.response.body", "body": b"ok"})
+        body = bytes(WHOLE) if scope["path"] == "/whole" else b"ok"
+        length = str(len(body)).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+        await send({"type": "http.response.body", "body": body})
 
     async def endless(self, receive: Any, send: Any) -> None:
         await receive()
@@ -233,6 +238,31 @@ async def test_whoever_reads_on_has_as_much_time_again() -> None:
         assert not timer.cancelled()
         await client.reader.readexactly(20_000_000)  # more than lies in all buffers on the way
         assert timer.cancelled()
+
+
+async def test_whoever_reads_slowly_is_waited_for() -> None:
+    """Nothing says so but what is left: of an answer that is written as a whole, there is no room until its end."""
+
+    class Watched(Patient):
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            paused.put_nowait(self)
+
+    paused: asyncio.Queue[Watched] = asyncio.Queue()
+    async with connected(Watched) as client, asyncio.timeout(60):
+        await client.send(b"GET /whole HTTP/1.1\r\nhost: x\r\n\r\n")
+        connection = await paused.get()
+        for _ in range(2):
+            timer = connection._unread
+            await client.reader.readexactly(WHOLE // 3)  # more than lies in all buffers on the way
+            connection._judge_reader()
+            assert not connection.transport.is_closing()
+            assert connection._unread is not timer
+            assert timer
+            timer.cancel()
+        while not connection.transport.is_closing():  # and now nothing is read, once the buffers are full
+            connection._judge_reader()
+            await asyncio.sleep(0.01)
 
 
 async def test_a_connection_is_kept_between_requests() -> None:
