@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,9 +29,11 @@ SCHEMA_VERSION = 2
 SCHEMA_LOCK = 77_001
 """Advisory lock on Postgres: one process makes the tables, the others wait."""
 ANSWER_WITHIN_S = 8.0
-"""A database that hangs is as good as none: who waits for it is told so."""
+"""A database that answers nobody for so long hangs, and is as good as none: who waits for it is told so."""
 ANSWER_AGAIN_WITHIN_S = 2.0
 """The same while nobody has had an answer since: a crowd that waits would only fill the service."""
+BUSY_WITHIN_S = 30.0
+"""One that answers others is waited for, in their midst: a burst of orders on a slow disk takes its time."""
 CLOSE_WITHIN_S = 3.0
 """For what is still under way when the database is closed."""
 
@@ -42,6 +45,10 @@ class DatabaseAway(Overloaded):
 
     def __init__(self, internal: str = "") -> None:
         super().__init__("The job store does not answer; try again shortly", retry_after=5, internal=internal)
+
+
+class GivenUp(Exception):
+    """Nobody waits for this transaction any more. Never leaves its thread."""
 
 
 class Database:
@@ -69,12 +76,13 @@ class Database:
         else:
             self.engine = self.engine_of_jobs = sqlite(self.url)
             self._connections = []
-        self._silent = False  # somebody has given up, and nobody has had an answer since
         self._file = self._identity()
         self._readers = ThreadPoolExecutor(POOL, thread_name_prefix="job-store-read")
         # SQLite has one writer at a time. Queueing for it in one thread of ours is fair and quick; its own waiting is
         # a sleep of up to 100 ms.
         self._writers = ThreadPoolExecutor(POOL if self.postgres else 1, thread_name_prefix="job-store-write")
+        self._silent = False  # somebody has given up, and nobody has had an answer since
+        self._answered_at: dict[Executor, float] = {}
 
     async def check(self) -> None:
         """Reach the job store.
@@ -131,32 +139,44 @@ class Database:
         return await self._soon(self._writers, run)
 
     async def _soon(self, threads: Executor, work: Callable[[], T], given_up: threading.Event | None = None) -> T:
-        """What comes of it within a few seconds. Raises DatabaseAway."""
+        """What comes of it: within a few seconds of silence, or half a minute in a queue that moves.
+
+        Raises:
+            DatabaseAway
+        """
         within_s = ANSWER_AGAIN_WITHIN_S if self._silent else ANSWER_WITHIN_S
         working = self._begin(threads, work)
-        try:
-            async with asyncio.timeout(within_s):
-                return await asyncio.shield(working)
-        except TimeoutError:
-            if given_up is not None:
-                given_up.set()
-            working.cancel()
-            self._silent = True
-            raise DatabaseAway(f"no answer within {within_s:g} s") from None
+        began = time.monotonic()
+        until = began + within_s
+        while (left_s := until - time.monotonic()) > 0:
+            try:
+                async with asyncio.timeout(left_s):
+                    return await asyncio.shield(working)
+            except TimeoutError:
+                until = min(self._answered_at.get(threads, began) + within_s, began + BUSY_WITHIN_S)
+        if given_up is not None:
+            given_up.set()
+        working.cancel()
+        self._silent = True
+        raise DatabaseAway(f"no answer within {time.monotonic() - began:.1f} s")
 
     def _begin(self, threads: Executor, work: Callable[[], T]) -> asyncio.Future[T]:
-        working = asyncio.wrap_future(threads.submit(self._answered, work))
+        working = asyncio.wrap_future(threads.submit(self._listening, threads, work))
         working.add_done_callback(_take_note)
         return working
 
-    def _answered(self, work: Callable[[], T]) -> T:
+    def _listening(self, threads: Executor, work: Callable[[], T]) -> T:
+        """Remember whether the database answered; a caller's error is an answer too."""
+        answered = True
         try:
-            done = work()
+            return work()
         except DatabaseAway:
-            self._silent = True
+            answered = False
             raise
-        self._silent = False
-        return done
+        finally:
+            self._silent = not answered
+            if answered:
+                self._answered_at[threads] = time.monotonic()
 
     async def execute(self, statement: sa.UpdateBase) -> int:
         """One statement that writes, as a transaction of its own; how many rows it changed."""
@@ -274,9 +294,9 @@ def _take_note(future: asyncio.Future[T]) -> None:
 
 
 def _check(given_up: threading.Event | None) -> None:
-    """Raises DatabaseAway, to nobody: it undoes what was to be written."""
+    """Raises GivenUp, to nobody: it undoes what was to be written."""
     if given_up is not None and given_up.is_set():
-        raise DatabaseAway("nobody waits for it any more")
+        raise GivenUp
 
 
 def first_line(error: sa.exc.SQLAlchemyError) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,44 @@ async def test_a_store_that_hangs_is_away_to_those_who_read(tmp_path: Path, monk
         await database.read(lambda _: goes_on.wait())
     goes_on.set()
     database.close()
+
+
+async def test_a_store_that_answers_others_is_waited_for_however_long_the_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deskterior.jobs.database.ANSWER_WITHIN_S", 1.5)
+    database = Database(f"sqlite:///{tmp_path}/jobs.sqlite")
+
+    def slowly(_: sa.Connection) -> bool:
+        time.sleep(0.2)
+        return True
+
+    assert all(await asyncio.gather(*(database.write(slowly) for _ in range(10))))
+    database.close()
+
+
+async def test_what_was_given_up_is_undone_when_it_goes_on_which_is_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(f"sqlite:///{tmp_path}/jobs.sqlite")
+    table = sa.Table("things", sa.MetaData(), sa.Column("name", sa.String(10)))
+    database.write_now(lambda c: table.create(c))
+    goes_on = threading.Event()
+
+    def write(connection: sa.Connection) -> None:
+        connection.execute(table.insert().values(name="late"))
+        goes_on.wait()
+
+    with monkeypatch.context() as patience:
+        patience.setattr("deskterior.jobs.database.ANSWER_WITHIN_S", 0.01)
+        with pytest.raises(DatabaseAway):
+            await database.write(write)
+        goes_on.set()
+        database.close()  # it comes to its end
+        assert not database._silent
+    again = Database(f"sqlite:///{tmp_path}/jobs.sqlite")
+    assert await again.read(lambda c: c.execute(sa.select(table)).all()) == []
+    again.close()
 
 
 def test_a_server_that_is_gone_is_not_waited_for_without_end() -> None:
