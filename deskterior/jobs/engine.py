@@ -219,9 +219,9 @@ class Engine:
         if self._rebirth is not None:
             self._rebirth.cancel()
             await asyncio.gather(self._rebirth, return_exceptions=True)
-        await self._close(drain_s)
+        await self._close(drain_s, TIDY_S)
 
-    async def _close(self, drain_s: float) -> None:
+    async def _close(self, drain_s: float, tidy_s: float | None) -> None:
         if self._executors is None:
             return
         executors, self._executors = self._executors, None
@@ -238,14 +238,15 @@ class Engine:
             await asyncio.to_thread(self._takeover.close)
         # DBOS made its threads those of this loop, and is about to end them.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS))
-        await self._destroy_dbos()
+        await self._destroy_dbos(tidy_s)
         try:
             await asyncio.to_thread(executors.leave)
         except DatabaseAway as error:  # our lock is free now, and our heart beats no more: that tells as much
             log.warning("jobs.left_without_a_word", internal=error.internal)
 
-    async def _destroy_dbos(self) -> None:
-        """DBOS waits ten seconds for each of its threads, and these for a job store that is away up to a minute."""
+    async def _destroy_dbos(self, within_s: float | None) -> None:
+        """DBOS waits ten seconds for each of its threads, and these for a job store that is away up to a minute. Only
+        who ends need not wait for that (None is for as long as it takes): it would take the next DBOS with it."""
         loop, gone = asyncio.get_running_loop(), asyncio.Event()
 
         def destroy() -> None:
@@ -255,10 +256,10 @@ class Engine:
 
         threading.Thread(target=destroy, name="dbos-destroy", daemon=True).start()
         try:
-            async with asyncio.timeout(TIDY_S):
+            async with asyncio.timeout(within_s):
                 await gone.wait()
         except TimeoutError:
-            log.warning("jobs.left_behind", seconds=TIDY_S)
+            log.warning("jobs.left_behind", seconds=within_s)
 
     def _fenced(self) -> None:
         if not self._stopping:
@@ -270,7 +271,7 @@ class Engine:
         fenced = self._executors.id
         while True:
             try:
-                await self._close(drain_s=0)
+                await self._close(drain_s=0, tidy_s=None)
                 await self.launch()
                 # What we began after our death was noticed, nobody else has looked for.
                 await asyncio.to_thread(_resume, fenced)

@@ -6,9 +6,11 @@ import asyncio
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from dbos import DBOS
 
 from deskterior.errors import Overloaded
 from deskterior.jobs import executors
@@ -64,22 +66,34 @@ class TestStopping:
             assert "render" in task.warnings[0]
             assert house.count("render") == 2
 
-    async def test_declared_dead_it_goes_on_under_another_name(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("slow", [False, True])
+    async def test_declared_dead_it_goes_on_under_another_name(self, tmp_path: Path, *, slow: bool) -> None:
+        """Also where DBOS takes its time to end: a second one beside it would be taken along."""
+        destroy = DBOS.destroy
+
+        def slowly(**how: Any) -> None:
+            time.sleep(0.3)
+            destroy(**how)
+
         async with open_house(tmp_path, executor_ttl_s=0.15) as house:
             held = asyncio.Event()
             house.faults.before["render"] = held.wait  # type: ignore[assignment]
             task = await house.makeovers.start(REQUEST)
             await until(lambda: house.count("render"))
 
-            await house.database.execute(executors.table.update().values(claimed_by="another"))
+            with pytest.MonkeyPatch.context() as patience:
+                if slow:
+                    patience.setattr("deskterior.jobs.engine.TIDY_S", 0.01)
+                    patience.setattr(DBOS, "destroy", slowly)
+                await house.database.execute(executors.table.update().values(claimed_by="another"))
 
-            async def reborn() -> bool:
-                query = sa.select(executors.table.c.executor_id).where(executors.table.c.claimed_by.is_(None))
-                return bool(await house.database.read(lambda c: c.execute(query).all()))
+                async def reborn() -> bool:
+                    query = sa.select(executors.table.c.executor_id).where(executors.table.c.claimed_by.is_(None))
+                    return bool(await house.database.read(lambda c: c.execute(query).all()))
 
-            await until(reborn)
-            held.set()
-            task = await house.ended(task.id)
+                await until(reborn)
+                held.set()
+                task = await house.ended(task.id)
             assert task.status == "succeeded"
             assert await house.makeovers.check() == "ok"
             assert "render" in task.warnings[0]
