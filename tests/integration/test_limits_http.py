@@ -33,7 +33,7 @@ WHOLE = 30_000_000
 
 
 class App:
-    """Answers at once, at length or without end, or reads the body first and tells of it, or waits until told to go on."""
+    """Answers at once, at length or without end, or reads the body first and tells of it, or waits until told so."""
 
     def __init__(self) -> None:
         self.read: list[tuple[bytes, list[bytes]]] = []
