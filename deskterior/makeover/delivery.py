@@ -151,7 +151,7 @@ class Delivery:
         update = update.values(status=status, attempts=attempts, last_error=error, due_at=due_at)
 
         def write(connection: sa.Connection) -> None:
-            if row.task_id:  # first, as everywhere: whoever retries or deletes the task waits, and neither for the other
+            if row.task_id:  # first, as everywhere: whoever deletes the task waits, and neither for the other
                 connection.execute(tasks.update().where(tasks.c.id == row.task_id).values(version=tasks.c.version + 1))
             connection.execute(update)
             if status != "pending" and not row.task_id:
