@@ -121,7 +121,9 @@ class BoundedConnection(HttpToolsProtocol):
                     data = data[pause.args[0] :]
                 if not self._declines:
                     break
-                self.parser.feed_data(self._head_without_offer())
+                head = self._head_without_offer()
+                self.parser = _parser(self)  # the old one is done with the connection where it is not to be kept
+                self.parser.feed_data(head)
         except httptools.HttpParserError:
             self.send_400_response("")
             return
@@ -242,6 +244,13 @@ class BoundedConnection(HttpToolsProtocol):
                 self.transport.write_eof()
                 return
         self.transport.close()
+
+
+def _parser(of: BoundedConnection) -> httptools.HttpRequestParser:
+    """As uvicorn makes it."""
+    parser = httptools.HttpRequestParser(of)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
 
 
 def bound_connections(head_max_bytes: int, head_within_s: float) -> None:

@@ -321,6 +321,15 @@ async def test_a_chunked_body_behind_an_offer_is_read_too() -> None:
         assert client.app.read[0][0] == b"desk"
 
 
+@pytest.mark.parametrize(("said", "instead"), [(b"Upgrade,", b"close, Upgrade,"), (b"HTTP/1.1", b"HTTP/1.0")])
+async def test_an_offer_on_a_connection_that_is_to_end_is_declined_too(said: bytes, instead: bytes) -> None:
+    async with connected(Patient) as client, asyncio.timeout(60):
+        await client.send(JDK.replace(said, instead) + b"desk")
+        assert await client.answer() == (200, "ok")
+        assert await client.ended() == b""
+        assert client.app.read[0][0] == b"desk"
+
+
 async def test_a_connect_is_a_method_like_others() -> None:
     async with connected(Patient) as client:
         await client.send(b"CONNECT / HTTP/1.1\r\nhost: x\r\n\r\n")
