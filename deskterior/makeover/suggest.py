@@ -8,9 +8,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
+import structlog
 
 from deskterior.errors import ProviderError
-from deskterior.jobs.database import Database
+from deskterior.jobs.database import Database, DatabaseAway
 from deskterior.makeover.photo import TakePhoto
 from deskterior.makeover.register import CREATE_LOCK, Origin
 from deskterior.makeover.spending import SpendingCap, keep_spender
@@ -19,6 +20,8 @@ from deskterior.makeover.totals import booked
 from deskterior.providers import VisionModel
 from deskterior.schemas import CostItem, Description, GenerateRequest
 from deskterior.telemetry.calls import count_cost
+
+log = structlog.get_logger(__name__)
 
 
 class Suggest:
@@ -85,5 +88,9 @@ class Suggest:
             with booked(connection, call_id):
                 connection.execute(update)
 
-        await self._database.write(end)
         count_cost(cost)
+        try:
+            await self._database.write(end)
+        except DatabaseAway as error:
+            # Whoever paid for it has it, and for the day it stays counted at what it was expected to cost.
+            log.warning("prompt.not_written_down", internal=error.internal)

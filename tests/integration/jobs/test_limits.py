@@ -24,6 +24,7 @@ from deskterior.makeover.spending import Allowance, Expected
 from deskterior.makeover.tables import stages
 from deskterior.makeover.totals import recount
 from deskterior.schemas import CostItem, GenerateRequest, Task
+from tests.integration.jobs.accounts import check_totals
 from tests.integration.jobs.house import House, open_house
 from tests.integration.jobs.stand_ins import DESK, until
 from tests.painters import Painter
@@ -65,6 +66,26 @@ class TestSpendingCap:
         async with open_house(tmp_path, spend_cap_usd_per_day=three.usd["v1"] * 1.9, image_attempts=3) as house:
             owners, _ = await taken(house, Origin("a"))
             assert len(owners) == 1
+
+    @pytest.mark.parametrize("refused", [False, True])
+    async def test_a_prompt_that_is_paid_for_is_told_though_the_job_store_goes_away(
+        self, tmp_path: Path, *, refused: bool
+    ) -> None:
+        async with open_house(tmp_path) as house:
+
+            async def go() -> None:
+                house.database.away = 1
+
+            house.faults.before["describe"] = go
+            if refused:
+                house.faults.describe = [ProviderRefused("not this one")]
+                with pytest.raises(ProviderRefused):
+                    await house.makeovers.suggest(REQUEST)
+            else:
+                assert (await house.makeovers.suggest(REQUEST)).prompt
+            assert house.database.away == 0
+            assert (await house.makeovers.figures()).spent_usd == pytest.approx(Expected.of(Settings()).describe.usd)
+            check_totals(house.database)
 
     async def test_a_key_has_a_cap_of_its_own(self, tmp_path: Path, database_url: str) -> None:
         poor = Origin("poor", allowance=Allowance(usd_per_day=EXPECTED * 2.5))
