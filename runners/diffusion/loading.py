@@ -99,7 +99,8 @@ def _check_words(pipeline: Any) -> None:
     would end CUDA in this process, also for the version that drew before."""
     for name, tokenizer in pipeline.components.items():
         encoder = pipeline.components.get(name.replace("tokenizer", "text_encoder"))
-        if not name.startswith("tokenizer") or tokenizer is None or not hasattr(encoder, "get_input_embeddings"):
+        both = hasattr(tokenizer, "get_vocab") and hasattr(encoder, "get_input_embeddings")
+        if not name.startswith("tokenizer") or not both:  # some are processors, which hold one within
             continue
         places = getattr(encoder.get_input_embeddings(), "num_embeddings", None)
         if places is not None and (last := max(tokenizer.get_vocab().values())) >= places:
