@@ -18,11 +18,12 @@ from deskterior.telemetry import traces
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 # Up to the next blank or quotation mark: a user and a password, and a query or fragment.
 _USER = re.compile(r"(?i)(https?|postgresql(?:\+\w+)?)://[^\s/?#\"'<>]*@")
-_QUERY = re.compile(r"(?i)(https?://[^\s?#\"'<>]+)[?#][^\s\"'<>]+")
+# An address without a query is matched too, and left as it is: to look on within it took its length squared.
+_QUERY = re.compile(r"(?i)(https?://[^\s?#\"'<>]+)([?#][^\s\"'<>]+)?")
 # The same of a path alone, as servers log it.
-_PATH_QUERY = re.compile(r"(?<![^\s\"'(=])(/[^\s?\"'<>]*)\?[^\s\"'<>]+")
+_PATH_QUERY = re.compile(r"(?<![^\s\"'(=])(/[^\s?\"'<>]*)(\?[^\s\"'<>]+)?")
 # What steers a terminal, ends a line or turns one round: controls, line separators, and marks of direction.
-_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _TRACEBACKS = frozenset({"exception", "stack"})
 OURS = ("deskterior", "runners", "sandbox", "service")
 LOUD = ("bentoml", "uvicorn", "uvicorn.error", "dbos")
@@ -57,10 +58,14 @@ def cut_secrets(_: Any, __: str, event: structlog.types.EventDict) -> structlog.
 
 def _cut(text: str) -> str:
     if "://" in text:
-        text = _QUERY.sub(r"\1?…", _USER.sub(r"\1://…@", text))
+        text = _QUERY.sub(_without_query, _USER.sub(r"\1://…@", text))
     if "?" in text:
-        text = _PATH_QUERY.sub(r"\1?…", text)
+        text = _PATH_QUERY.sub(_without_query, text)
     return without_secrets(text)
+
+
+def _without_query(address: re.Match[str]) -> str:
+    return f"{address[1]}?…" if address[2] else address[0]
 
 
 def harmless(_: Any, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:

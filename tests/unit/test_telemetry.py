@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from typing import Any
 
 import pytest
@@ -89,6 +90,15 @@ def test_whatever_an_address_is_in_its_secrets_are_cut(value: object, logged: Lo
     assert "b.example" in str(line).lower() or "@db/jobs" in str(line)
 
 
+@pytest.mark.parametrize("repeated", ["http://", "=/", "(/", "http://a@", "/?", "?/"])
+def test_no_text_holds_the_log_up(repeated: str, logged: Logged) -> None:
+    began = time.process_time()
+    with logged:
+        structlog.get_logger("deskterior.a").info("odd", value=repeated * 10_000 + " :// ?")
+    assert logged.lines()[0]["event"] == "odd"
+    assert time.process_time() - began < 1  # by its square it was five
+
+
 def test_a_traceback_holds_no_signature(logged: Logged) -> None:
     try:
         int("https://b.example/x.jpg?sig=secret")
@@ -109,7 +119,7 @@ def test_what_a_stranger_sends_cannot_forge_or_stop_a_line(logged: Logged) -> No
 
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_nothing_steers_the_terminal_of_whoever_reads(form: str, capsys: pytest.CaptureFixture[str]) -> None:
-    steering = "\x1b]0;owned\x07\x9b31m\u2028\u202e\x7f\r"
+    steering = "\x1b]0;owned\x07\x9b31m\u061c\u2028\u202e\x7f\r"
     logged = Logged(capsys, form=form)
     with logged:
         structlog.get_logger("deskterior.a").info("request", path=f"/{steering}", of=[{"agent": steering}])
@@ -124,7 +134,7 @@ def test_nothing_steers_the_terminal_of_whoever_reads(form: str, capsys: pytest.
     assert not [line for line in lines if line.startswith("2026 [info] forged")]
     assert len(lines) == 3 if form == "json" else any("Traceback" in line for line in lines)
     parsed = json.loads(lines[0])["path"] if form == "json" else said
-    assert r"\x1b]0;owned\x07\x9b31m\u2028\u202e\x7f\r" in parsed
+    assert r"\x1b]0;owned\x07\x9b31m\u061c\u2028\u202e\x7f\r" in parsed
 
 
 def test_libraries_do_not_tell_of_every_call_at_any_level(capsys: pytest.CaptureFixture[str]) -> None:
