@@ -33,7 +33,7 @@ from deskterior.makeover.tables import (
     stages,
     tasks,
 )
-from deskterior.makeover.totals import HELD, day_of, totals
+from deskterior.makeover.totals import ALL, HELD, NANO, add, amiss, day_of, totals
 from deskterior.makeover.tracing import forget_trace
 from deskterior.makeover.whole import at_rest
 from deskterior.storage import key_for
@@ -99,7 +99,8 @@ class Removal:
         await self._delete(task_id, owner, None)
 
     async def round(self) -> bool:
-        """Remove what is due, if no other process is at it; whether there is more to do at once.
+        """Remove what is due, if no other process is at it; whether there is more to do at once. What an older release
+        did to the totals of money is put right by the way.
 
         Raises:
             DatabaseAway
@@ -109,6 +110,7 @@ class Removal:
             return False
         more = await self._pictures(now)
         more |= await self._leftovers(now)
+        await self._mend_totals()
         if self._keep:
             more |= await self._old(now - self._keep.total_seconds())
         return more
@@ -169,6 +171,11 @@ class Removal:
             return len(over)
 
         return await self._database.write(remove) == CHUNK
+
+    async def _mend_totals(self) -> None:
+        if change := await self._database.read(amiss):
+            await self._database.write(lambda connection: add(connection, change))
+            log.warning("totals.mended", usd=change[ALL, HELD] / NANO)
 
     async def _pictures(self, now: float) -> bool:
         query = sa.select(discarded.c.key).where(discarded.c.due_at < now).order_by(discarded.c.due_at).limit(BATCH)

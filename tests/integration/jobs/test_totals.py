@@ -26,7 +26,7 @@ from deskterior.makeover.journal import Journal, Run, Superseded
 from deskterior.makeover.register import Origin, Register
 from deskterior.makeover.removal import Removal
 from deskterior.makeover.spending import Allowance, SpendingCap
-from deskterior.makeover.tables import metadata, stages
+from deskterior.makeover.tables import metadata, stages, tasks
 from deskterior.makeover.totals import read_totals, totals
 from deskterior.schemas import CostItem, GenerateRequest
 from tests.integration.jobs.accounts import check_totals
@@ -106,7 +106,7 @@ class Books:
         task_id = self.random.choice(self.tasks or [""])
         run = self.runs.get(task_id)
         match self.random.choice(
-            ["order", "claim", "begin", "begin", "end", "end", "finish", "cancel", "retry", "delete"]
+            ["order", "claim", "begin", "begin", "end", "end", "finish", "cancel", "retry", "delete", "mend"]
         ):
             case "order":
                 await self.order(self.random.choice(["", "a", "b"]))
@@ -129,6 +129,8 @@ class Books:
                 await self.register.retry(task_id, {"v1": RESERVED}, Origin())
             case "delete":
                 await self.removal.delete(task_id)
+            case "mend":
+                await self.removal._mend_totals()  # nothing is amiss, whoever is at it meanwhile
             case _:
                 self.clock.now += self.random.choice([1, 3600, 30_000])
 
@@ -190,6 +192,21 @@ async def test_a_database_from_before_there_were_totals_is_counted_at_the_start(
     newest = database.read_now(lambda c: c.execute(sa.select(sa.func.max(version.c.version))).scalar())
     assert newest is not None
     assert newest > 1, "older processes, which would spend uncounted, do not start any more"
+
+
+async def test_what_a_process_of_an_older_release_did_beside_us_is_mended(database: Database) -> None:
+    books = Books(database, 0)
+    ended, runs = [await books.order(owner) for owner in ("a", "")]
+    run = await books.claim(runs)
+    assert run is not None
+    await books.begin(run, "describe")
+    await books.order("b")
+    await database.execute(tasks.update().where(tasks.c.id == ended).values(status="succeeded", finished_at=NOON))
+    await database.execute(tasks.update().where(tasks.c.owner == "b").values(owner="c"))  # as if another had ordered
+    with pytest.raises(AssertionError):
+        check_totals(database)
+    await books.removal._mend_totals()
+    check_totals(database)
 
 
 class TestMidnight:
