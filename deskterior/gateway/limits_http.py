@@ -72,6 +72,15 @@ class BoundedConnection(HttpToolsProtocol):
         super().resume_writing()
         self._taken()
 
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._leave()
+
+    def _leave(self) -> None:
+        """A transport that is closed waits for its last bytes to be taken, however few, and for ever."""
+        if self._unread is None and self.transport.get_write_buffer_size():
+            self._await_reader()
+
     def _await_reader(self) -> None:
         self._waiting = self._unsent()
         self._unread = self.loop.call_later(self.read_within_s, self._judge_reader)
@@ -182,7 +191,9 @@ class BoundedConnection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._part == "body":
+        if self.transport.is_closing():
+            self._leave()
+        elif self._part == "body":
             self._watch()
 
     def handle_websocket_upgrade(self) -> None:
@@ -226,6 +237,7 @@ class BoundedConnection(HttpToolsProtocol):
             self._refuse(RequestTimeout(f"The headers did not arrive within {self.head_within_s:.0f} s"))
         else:
             self.transport.close()
+            self._leave()
 
     def _refuse(self, error: ClientError) -> None:
         """Say why, where that can be said, and end the connection."""

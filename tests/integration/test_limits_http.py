@@ -54,7 +54,7 @@ class App:
         if scope["path"] == "/endless":
             await self.endless(receive, send)
             return
-        body = bytes(WHOLE) if scope["path"] == "/whole" else b"ok"
+        body = {"/whole": bytes(WHOLE), "/some": bytes(50_000)}.get(scope["path"], b"ok")
         length = str(len(body)).encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
         await send({"type": "http.response.body", "body": body})
@@ -263,6 +263,41 @@ async def test_whoever_reads_slowly_is_waited_for() -> None:
         while not connection.transport.is_closing():  # and now nothing is read, once the buffers are full
             connection._judge_reader()
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(("version", "keep_alive_s"), [(b"1.0", 60), (b"1.1", 0)])
+async def test_the_few_bytes_of_an_answer_that_nobody_takes_hold_no_connection(
+    version: bytes, keep_alive_s: int
+) -> None:
+    class Watched(Unread):
+        head_within_s = 0.3
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            super().connection_made(transport)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            left.append(self.transport.get_write_buffer_size())
+            super().connection_lost(exc)
+            lost.set()
+
+    left: list[int] = []
+    lost = asyncio.Event()
+    app = App()
+    config = uvicorn.Config(app, http=Watched, lifespan="off", log_config=None, timeout_keep_alive=keep_alive_s)
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as client:
+        serving = asyncio.create_task(server.serve([listening]))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(client, listening.getsockname())
+        await loop.sock_sendall(client, b"GET /some HTTP/%b\r\nhost: x\r\n\r\n" % version)
+        async with asyncio.timeout(60):
+            await lost.wait()
+        server.should_exit = True
+        await serving
+    assert left == [0]
 
 
 async def test_a_connection_is_kept_between_requests() -> None:
