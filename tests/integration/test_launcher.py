@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -45,6 +46,17 @@ async def until(condition: Callable[[], object], within_s: float = 60) -> None:
             await asyncio.sleep(0.02)
 
 
+async def until_arrived(url: str, calls: Sequence[asyncio.Future[float]]) -> None:
+    """Until the runner has all of the calls in hand, but for those that it has answered."""
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+        while True:
+            answered = sum(call.done() for call in calls)
+            figures = (await client.get(f"{url}/metrics")).text
+            in_hand = re.search(r'^bentoml_service_request_in_progress{endpoint="/score",.*} (.+)$', figures, re.M)
+            if in_hand and answered + float(in_hand[1]) >= len(calls):
+                return
+
+
 def ended(process: psutil.Process) -> bool:
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
@@ -74,10 +86,10 @@ async def test_a_killed_runner_comes_back_and_nobody_hangs(slow: Path) -> None:
 async def test_a_runner_stopped_with_work_in_hand_answers_it_first(slow: Path) -> None:
     with running(slow) as (child, url):
         async with connected(slow, url) as desk:
-            calls = [asyncio.ensure_future(desk.score(photo(value))) for value in range(20)]
-            await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+            calls = [asyncio.ensure_future(desk.score(photo(value))) for value in range(40)]
+            await until_arrived(url, calls)
             await asyncio.to_thread(child.stop)
-            np.testing.assert_allclose(await asyncio.gather(*calls), [expected_score(v) for v in range(20)], atol=1e-5)
+            np.testing.assert_allclose(await asyncio.gather(*calls), [expected_score(v) for v in range(40)], atol=1e-5)
             with pytest.raises(DeskteriorError):
                 await desk.score(photo(1))
 
