@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import threading
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,6 +19,7 @@ from typing import Any
 import structlog
 from dbos import DBOS, DBOSConfig, SetEnqueueOptions, SetWorkflowID
 
+from deskterior.background import finish
 from deskterior.errors import Overloaded
 from deskterior.jobs.database import Database, DatabaseAway
 from deskterior.jobs.executors import Executors
@@ -247,18 +246,7 @@ class Engine:
     async def _destroy_dbos(self, within_s: float | None) -> None:
         """DBOS waits ten seconds for each of its threads, and these for a job store that is away up to a minute. Only
         who ends need not wait for that (None is for as long as it takes): it would take the next DBOS with it."""
-        loop, gone = asyncio.get_running_loop(), asyncio.Event()
-
-        def destroy() -> None:
-            DBOS.destroy(destroy_registry=True)
-            with suppress(RuntimeError):  # the loop did not wait for us
-                loop.call_soon_threadsafe(gone.set)
-
-        threading.Thread(target=destroy, name="dbos-destroy", daemon=True).start()
-        try:
-            async with asyncio.timeout(within_s):
-                await gone.wait()
-        except TimeoutError:
+        if not await finish(lambda: DBOS.destroy(destroy_registry=True), name="dbos-destroy", within_s=within_s):
             log.warning("jobs.left_behind", seconds=within_s)
 
     def _fenced(self) -> None:

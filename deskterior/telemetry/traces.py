@@ -6,11 +6,9 @@ store, an API that calls its runner. Spans hold no address, no text of a user an
 
 from __future__ import annotations
 
-import asyncio
 import os
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import structlog
 from opentelemetry import context, trace
@@ -20,6 +18,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from deskterior.background import finish
 from deskterior.telemetry.settings import TelemetrySettings
 
 log = structlog.get_logger(__name__)
@@ -74,19 +73,7 @@ async def stop() -> None:
     """Send what is waiting, for some seconds at most, and trace no more."""
     if (provider := forget()) is None:
         return
-    loop, done = asyncio.get_running_loop(), asyncio.Event()
-
-    def send() -> None:
-        provider.shutdown()
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(done.set)
-
-    # A thread that the end of the process does not wait for.
-    threading.Thread(target=send, name="traces-flush", daemon=True).start()
-    try:
-        async with asyncio.timeout(FLUSH_WITHIN_S):
-            await done.wait()
-    except TimeoutError:
+    if not await finish(provider.shutdown, name="traces-flush", within_s=FLUSH_WITHIN_S):
         log.warning("traces.lost", reason="the collector did not answer in time")
 
 
