@@ -20,7 +20,7 @@ from PIL import Image
 from deskterior.config import Settings
 from deskterior.schemas import Concept
 from runners.diffusion.quiet import prepare
-from runners.drawing import DrawnPicture, DrawRequest
+from runners.drawing import DrawnPicture, DrawRequest, VersionInfo
 from runners.drawing_engine import LocalDrawing
 from tests import tiny_diffusion
 
@@ -129,3 +129,8 @@ class Gate:
 
     async def until_reached(self) -> None:
         assert await asyncio.to_thread(self.reached.wait, 30)
+
+
+def told(versions: list[VersionInfo]) -> dict[str, tuple[bool, str]]:
+    """Whether each version is active, and what is wrong with it."""
+    return {version.version: (version.active, version.problem) for version in versions}

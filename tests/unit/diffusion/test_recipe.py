@@ -12,7 +12,7 @@ from deskterior.schemas import Concept
 from runners.diffusion import checkpoint, memory, recipe
 from runners.diffusion.memory import GB, MemoryPlan
 from runners.diffusion.versions import VersionUnusable
-from tests.unit.diffusion.files import tensors, with_file, write
+from tests.unit.diffusion.files import INDEX, tensors, with_file, write
 
 
 def read(folder: Path, text: str | None = None, name: str = "one") -> recipe.Recipes:

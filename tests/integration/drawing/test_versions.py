@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from deskterior.errors import CustomModelMissing
 from deskterior.schemas import Concept
@@ -19,54 +17,19 @@ from runners import models as command
 from runners.diffusion import engine as diffusion_engine
 from runners.diffusion.engine import DrawingModel
 from runners.diffusion.versions import ModelFolder
-from runners.drawing import VersionInfo
 from runners.drawing_engine import LocalDrawing
 from runners.drawing_placement import PACKAGES
 from runners.drawing_state import check_usable
 from tests import tiny_diffusion
-from tests.drawing import Checkpoints, Gate, Hook, apart, engine, request, until
+from tests.drawing import Checkpoints, Gate, Hook, apart, request, told, until
+from tests.integration.drawing.spoiled import (
+    nan_in_one,
+    spoil_index,
+    spoil_weights,
+    truncate,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-UNET = "unet/diffusion_pytorch_model.safetensors"
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
-    return Checkpoints(tmp_path_factory.mktemp("checkpoints"))
-
-
-@pytest.fixture
-def models(tmp_path: Path) -> Path:
-    return tmp_path / "models"
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def opened(models: Path) -> AsyncIterator[Callable[..., LocalDrawing]]:
-    made: list[LocalDrawing] = []
-
-    def open_(**more: Any) -> LocalDrawing:
-        made.append(engine(models, **more))
-        return made[-1]
-
-    yield open_
-    for each in made:
-        await each.aclose()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def one(tmp_path_factory: pytest.TempPathFactory, checkpoints: Checkpoints) -> AsyncIterator[LocalDrawing]:
-    """An engine that draws with version 1, and goes on doing so whatever is put beside it."""
-    folder = tmp_path_factory.mktemp("shared")
-    checkpoints.install(folder)
-    (folder / "active").write_text("1")
-    drawing = engine(folder)
-    await drawing.refresh()
-    yield drawing
-    await drawing.aclose()
-
-
-def told(versions: list[VersionInfo]) -> dict[str, tuple[bool, str]]:
-    return {version.version: (version.active, version.problem) for version in versions}
 
 
 async def test_a_version_is_switched_under_load_and_no_request_is_lost(
@@ -112,167 +75,6 @@ async def test_the_watch_follows_by_itself(
     async with asyncio.timeout(60):
         while (await drawing.draw(request())).version != "2":
             pass
-
-
-def spoil_index(**changed: Any) -> Callable[[Path], None]:
-    def spoil(folder: Path) -> None:
-        path = folder / "model_index.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | changed))
-
-    return spoil
-
-
-def spoil_weights(part: str, change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
-    def spoil(folder: Path) -> None:
-        from safetensors.torch import load_file, save_file
-
-        (path,) = (folder / part).glob("*.safetensors")
-        weights = load_file(path)
-        change(weights)
-        save_file(weights, path, metadata={"format": "pt"})
-
-    return spoil
-
-
-def spoil_config(part: str, **changed: Any) -> Callable[[Path], None]:
-    def spoil(folder: Path) -> None:
-        path = folder / part / "config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | changed))
-
-    return spoil
-
-
-def drop_one(weights: dict[str, Any]) -> None:
-    del weights[sorted(weights)[2]]
-
-
-def reshape_one(weights: dict[str, Any]) -> None:
-    import torch
-
-    weights[sorted(weights)[2]] = torch.zeros(3, 7)
-
-
-def nan_in_one(weights: dict[str, Any]) -> None:
-    weights[sorted(weights)[2]].view(-1)[0] = float("nan")
-
-
-def rename_all(weights: dict[str, Any]) -> None:
-    for name in sorted(weights):
-        weights[f"other.{name}"] = weights.pop(name)
-
-
-def blow_up(weights: dict[str, Any]) -> None:
-    for weight in weights.values():
-        weight.mul_(1e20)
-
-
-def truncate(folder: Path) -> None:
-    path = folder / UNET
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def foreign_lora(folder: Path) -> None:
-    import torch
-    from safetensors.torch import save_file
-
-    (folder / "loras").mkdir(exist_ok=True)
-    save_file({"lora_A.weight": torch.zeros(4, 4)}, folder / "loras" / "SIMPLE.safetensors")
-
-
-def misfit_lora(folder: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    weights = load_file(folder / "loras" / "OIL.safetensors")
-    save_file(
-        {name: weight[:, :3].contiguous() for name, weight in weights.items()}, folder / "loras" / "SIMPLE.safetensors"
-    )
-
-
-def nan_lora(folder: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    weights = load_file(folder / "loras" / "OIL.safetensors")
-    save_file(
-        {name: weight * float("nan") for name, weight in weights.items()}, folder / "loras" / "SIMPLE.safetensors"
-    )
-
-
-@pytest.mark.parametrize(
-    ("spoil", "said"),
-    [
-        (truncate, "cut short"),
-        (lambda folder: (folder / UNET).unlink(), "unet/ has no weights"),
-        (lambda folder: shutil.rmtree(folder / "tokenizer"), "tokenizer/ is missing"),
-        (lambda folder: (folder / "tokenizer" / "tokenizer.json").write_text("{}"), "cannot be put together"),
-        (lambda folder: (folder / "scheduler" / "scheduler_config.json").unlink(), "cannot be put together"),
-        (lambda folder: (folder / "text_encoder" / "run.py").write_text("print()"), "is code"),
-        (lambda folder: (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b""), "pickle"),
-        (lambda folder: (folder / "deskterior.toml").write_text("steps = 3"), "steps"),
-        (spoil_index(_class_name="PixArtAlphaPipeline"), "cannot start from a photo"),
-        (spoil_index(_class_name="TextToVideoSDPipeline"), "cannot start from a photo"),
-        (spoil_index(_class_name="StableDiffusionControlNetPipeline"), "control picture"),
-        (spoil_index(_class_name="NoSuchPipeline"), "knows no pipeline NoSuchPipeline"),
-        (spoil_index(_class_name="ModelMixin"), "cannot start from a photo"),
-        (spoil_index(unet=["diffusers", "NoSuchModel"]), "unet: diffusers.NoSuchModel is no network"),
-        (spoil_index(unet=["transformers", "Trainer"]), "is no network"),
-        (spoil_index(unet=["diffusers", "AutoencoderKL"]), "unet/"),
-        (spoil_index(_class_name="StableDiffusionXLPipeline"), "fails to draw.*Error"),
-        (spoil_index(scheduler=[None, None]), "names no scheduler"),
-        (spoil_weights("unet", drop_one), "unet/ lacks 1 of its weights"),
-        (spoil_weights("text_encoder", drop_one), "text_encoder/ lacks 1 of its weights"),
-        (spoil_weights("vae", rename_all), r"vae/ lacks \d+ of its weights"),
-        (spoil_weights("unet", reshape_one), "unet/ cannot be loaded"),
-        (spoil_weights("text_encoder", reshape_one), "text_encoder/ cannot be loaded"),
-        (spoil_weights("vae", nan_in_one), "vae/: the weights in .*NaN"),
-        (spoil_weights("vae", blow_up), "fails to draw.*NaN"),
-        (spoil_config("unet", cross_attention_dim=48), "unet/"),
-        (
-            spoil_config("text_encoder", vocab_size=60_000_000),
-            r"is of a network of 960\d{6} numbers, and its files hold",
-        ),
-        (spoil_config("unet", sample_size="wide"), "unet/|fails to draw|put together"),
-        (foreign_lora, "SIMPLE.safetensors is no LoRA for this model"),
-        (misfit_lora, "SIMPLE.safetensors is no LoRA for this model"),
-        (nan_lora, "SIMPLE.safetensors is no LoRA for this model.*NaN"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-async def test_a_broken_version_is_refused_with_the_reason_and_the_old_one_goes_on(
-    one: LocalDrawing, checkpoints: Checkpoints, tmp_path: Path, spoil: Callable[[Path], None], said: str
-) -> None:
-    folder = one._folder.path
-    checkpoints.install(folder, "2")
-    spoil(folder / "2")
-    ModelFolder(folder).activate("2")
-    try:
-        await one.refresh()
-        versions = (await one.info()).versions
-        assert told(versions)["1"] == (True, "")
-        active, problem = told(versions)["2"]
-        assert not active
-        assert pytest.raises(AssertionError, match=said).matches(AssertionError(problem)), problem
-        assert str(folder) not in problem
-        assert len(problem) < 600
-        assert (await one.draw(request())).version == "1"
-        assert (await one.check()).startswith("ok")
-    finally:
-        ModelFolder(folder).activate("1")
-        ModelFolder(folder).remove("2")
-    await one.refresh()
-    assert told((await one.info()).versions) == {"1": (True, "")}
-
-
-async def test_with_nothing_but_a_broken_version_requests_are_told_why(
-    models: Path, checkpoints: Checkpoints, opened: Callable[..., LocalDrawing]
-) -> None:
-    truncate(checkpoints.install(models))
-    drawing = opened()
-    with pytest.raises(CustomModelMissing, match=r"cannot be used: .*cut short"):
-        await drawing.draw(request())
-    assert "cut short" in told((await drawing.info()).versions)["1"][1]
-    shutil.copy(checkpoints.get("sd") / UNET, models / "1" / UNET)
-    await drawing.refresh()
-    assert (await drawing.draw(request())).version == "1"
 
 
 async def test_without_what_a_model_runs_on_that_is_said(

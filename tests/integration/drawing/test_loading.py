@@ -3,45 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from deskterior.errors import CustomModelMissing, RunnerFailed
 from deskterior.schemas import Concept
 from runners.diffusion import layout, memory, switching
 from runners.diffusion.memory import MemoryPlan
 from runners.drawing_engine import LocalDrawing
-from tests.drawing import SAME, Checkpoints, Hook, apart, engine, request, until
+from tests.drawing import SAME, Checkpoints, Hook, apart, request, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
-    return Checkpoints(tmp_path_factory.mktemp("checkpoints"))
-
-
-@pytest.fixture
-def models(tmp_path: Path) -> Path:
-    return tmp_path / "models"
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def opened(models: Path) -> AsyncIterator[Callable[..., LocalDrawing]]:
-    made: list[LocalDrawing] = []
-
-    def open_(**more: Any) -> LocalDrawing:
-        made.append(engine(models, **more))
-        return made[-1]
-
-    yield open_
-    for each in made:
-        await each.aclose()
 
 
 def as_kohya_writes(path: Path, target: Path, *, with_text: bool) -> None:
